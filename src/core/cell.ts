@@ -1,0 +1,96 @@
+import type { TensorSpec } from "./tensor.ts";
+
+/** A row-major matrix of float32 weights. */
+export interface Matrix {
+  readonly rows: number;
+  readonly columns: number;
+  readonly data: Float32Array;
+}
+
+/**
+ * Weights of an LSTM or GRU cell, named and oriented as PyTorch's: `inputWeights` is `weight_ih [G*hidden, input]`,
+ * `stateWeights` is `weight_hh [G*hidden, hidden]`; gates i, f, g, o (LSTM, G=4) or r, z, n (GRU, G=3, reset after).
+ */
+export interface RecurrentWeights {
+  readonly hidden: number;
+  readonly inputWeights: Matrix;
+  readonly stateWeights: Matrix;
+  /** Length G*hidden; zeros when the model has none. */
+  readonly inputBias: Float32Array;
+  /** Length G*hidden; zeros when the model has none. */
+  readonly stateBias: Float32Array;
+}
+
+/** A linear layer on `h` inside a cell; gives the outputs `logits [width]` and `token` (their argmax). */
+export interface Head {
+  readonly weights: Matrix;
+  readonly bias: Float32Array;
+}
+
+/**
+ * What a cell computes.
+ *
+ * - `lstm`, `gru`: input `token` (with `embedding`) or `x`; states `h` (and `c`).
+ * - `tree-leaf`: binary tree-LSTM leaf (Tai et al. 2015) without forget gates: gates i, o, u from the input.
+ * - `tree-node`: two children, no input: gates i, f_left, f_right, o, u from `[h_left; h_right]`.
+ * - `linear`: `logits` and `token` from state `h`, which it leaves as it is.
+ * - `graph`: an ONNX step graph; see `StepGraph`.
+ * - `none`: computes nothing; only the simulated kernel takes it.
+ */
+export type CellBody =
+  | {
+      readonly kind: "lstm" | "gru";
+      readonly weights: RecurrentWeights;
+      readonly embedding?: Matrix;
+      readonly head?: Head;
+    }
+  | {
+      readonly kind: "tree-leaf";
+      readonly hidden: number;
+      readonly weights: Matrix;
+      readonly bias: Float32Array;
+      readonly embedding?: Matrix;
+    }
+  | {
+      readonly kind: "tree-node";
+      readonly hidden: number;
+      readonly weights: Matrix;
+      readonly bias: Float32Array;
+    }
+  | { readonly kind: "linear"; readonly head: Head }
+  | { readonly kind: "graph"; readonly graph: StepGraph }
+  | { readonly kind: "none" };
+
+/** An ONNX graph that computes one step, and how its tensors map to a cell. */
+export interface StepGraph {
+  readonly onnx: Uint8Array;
+  /** State inputs and the outputs that become the next ones; `batchAxis` of both, default 0. */
+  readonly states: readonly { readonly input: string; readonly output: string; readonly batchAxis?: number }[];
+  /** Scalar inputs that never change, such as a sampling rate. */
+  readonly constants?: Readonly<Record<string, number>>;
+  /**
+   * Input that wants the end of its predecessor in front of it: the last `size` values of every step are kept as a
+   * state and put before the next step's input (Silero VAD: 64 samples of context before 512 new ones).
+   */
+  readonly context?: { readonly input: string; readonly size: number };
+}
+
+export interface StateSpec {
+  readonly name: string;
+  /** Shape of one row's state, without a batch axis. Starts at zero. */
+  readonly shape: readonly number[];
+}
+
+/** A function with weights that is called once per step on a batch of rows. Shapes are of one row. */
+export interface CellSpec {
+  /** Unique within its model. */
+  readonly name: string;
+  readonly inputs: readonly TensorSpec[];
+  /** Slots that one row reads: 0 (leaf), 1 (chain) or 2 (binary tree). */
+  readonly reads: 0 | 1 | 2;
+  /** Whether a row writes its states to a slot. */
+  readonly writes: boolean;
+  readonly states: readonly StateSpec[];
+  readonly outputs: readonly TensorSpec[];
+  readonly body: CellBody;
+}
