@@ -62,7 +62,9 @@ export function stateLayout(cells: readonly CellSpec[]): readonly { name: string
       const size = state.shape.reduce((a, b) => a * b, 1);
       const known = layout.get(state.name);
       if (known !== undefined && known !== size) {
-        throw new Error(`cell '${cell.name}' has state '${state.name}' of ${size} values, another cell has ${known}`);
+        throw new Error(
+          `cell '${cell.name}' has state '${state.name}' of ${size} values, another cell has ${known}`,
+        );
       }
       layout.set(state.name, size);
     }

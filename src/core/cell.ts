@@ -65,7 +65,11 @@ export type CellBody =
 export interface StepGraph {
   readonly onnx: Uint8Array;
   /** State inputs and the outputs that become the next ones; `batchAxis` of both, default 0. */
-  readonly states: readonly { readonly input: string; readonly output: string; readonly batchAxis?: number }[];
+  readonly states: readonly {
+    readonly input: string;
+    readonly output: string;
+    readonly batchAxis?: number;
+  }[];
   /** Scalar inputs that never change, such as a sampling rate. */
   readonly constants?: Readonly<Record<string, number>>;
   /**
