@@ -1,0 +1,465 @@
+import type { CostCurve } from "./cost-curve.ts";
+import { Heap } from "./heap.ts";
+import type { Policy, ReadyGroup } from "./policy.ts";
+import { Subgraphs } from "./subgraphs.ts";
+
+/** A kind of cell: rows of one type can share a task. */
+export interface CellType {
+  readonly name: string;
+  /** Later in a request's graph is higher: a decoder before an encoder. */
+  readonly priority: number;
+  /** Most rows in one task; 1 or more. */
+  readonly maxBatch: number;
+  /** Fewest rows of a task that is not the first of a decision. @default 1 */
+  readonly minBatch?: number;
+  /** Numbers of steps that one call can take, ascending from 1. @default [1] */
+  readonly stepSizes?: readonly number[];
+  /** Most rows for which more than one step per call pays. @default 0 */
+  readonly maxStepRows?: number;
+  /** Where it was measured: small tasks are cut at the kernel's row quantum. */
+  readonly cost?: CostCurve;
+}
+
+export interface SchedulerOptions {
+  readonly types: readonly CellType[];
+  readonly policy: Policy;
+  /** Devices that take tasks; 1 or more. @default 1 */
+  readonly workers?: number;
+  /** Most tasks that one decision may submit (BatchMaker's MaxTasksToSubmit). @default 1 */
+  readonly maxTasksToSubmit?: number;
+}
+
+/** One batched cell for one worker. */
+export interface Task {
+  readonly type: number;
+  readonly worker: number;
+  readonly rows: number;
+  readonly steps: number;
+  /** The subgraphs, one per row; the first `rows` entries count. Rows that stay keep their place from task to task. */
+  readonly subgraphs: Int32Array;
+}
+
+export interface SubgraphOptions {
+  readonly type: number;
+  /** Cells in a row, each after the one before; for an open subgraph those whose input is known. */
+  readonly steps: number;
+  /** Whether more cells may be added by `extend` until `finish`. */
+  readonly open?: boolean;
+  /** Whether several steps may run in one call: all of their input is known. @default true */
+  readonly stepsAhead?: boolean;
+  /** Class, 1 first. */
+  readonly priority: number;
+  /** On the caller's clock; `Infinity` for none. Orders rows within a class. */
+  readonly deadlineMs: number;
+  /** Arrival number of the request. */
+  readonly arrival: number;
+  /** Subgraphs that must be done before. */
+  readonly after?: readonly number[];
+}
+
+/**
+ * Decides which cells run together, now. Pure: no I/O, no timers, no promises.
+ *
+ * A subgraph is a run of cells of one type, each after the one before. It is released when the subgraphs it depends on
+ * are done, waits by class, deadline and arrival for a row place on a worker, and keeps that place until it is done, cut
+ * or outranked by a higher class. Gao et al., "Low Latency RNN Inference with Cellular Batching", EuroSys 2018, section 4.
+ */
+export class Scheduler {
+  readonly types: readonly CellType[];
+  readonly #policy: Policy;
+  readonly #maxTasks: number;
+  readonly #table = new Subgraphs();
+  readonly #waiting: Heap[];
+  /** Entries in a type's heap that are no longer waiting. */
+  readonly #stale: Int32Array;
+  /** By type, then by worker: the subgraphs that hold a row place. */
+  readonly #places: Places[][];
+  readonly #running: Int32Array;
+  readonly #groups: ReadyGroup[] = [];
+
+  constructor(options: SchedulerOptions) {
+    this.types = options.types;
+    this.#policy = options.policy;
+    this.#maxTasks = options.maxTasksToSubmit ?? 1;
+    this.#waiting = options.types.map(() => new Heap((a, b) => this.#table.before(a, b)));
+    this.#stale = new Int32Array(options.types.length);
+    this.#running = new Int32Array(options.types.length);
+    const workers = Array.from({ length: options.workers ?? 1 });
+    this.#places = options.types.map((type) => workers.map(() => new Places(type.maxBatch)));
+  }
+
+  /** Subgraphs that are known and not done. */
+  get size(): number {
+    return this.#table.size;
+  }
+
+  /** Adds a subgraph; answers its number, which is free for another once it is done or removed. */
+  add(options: SubgraphOptions): number {
+    const id = this.#table.add(options);
+    for (const other of options.after ?? []) this.#table.link(other, id);
+    if (this.#table.pending[id] === 0) this.#release(id);
+    return id;
+  }
+
+  /** More cells for an open subgraph. */
+  extend(id: number, steps: number): void {
+    const table = this.#table;
+    table.remaining[id] = table.remaining[id]! + steps;
+    if (table.state[id] === STARVED) this.#wait(id);
+  }
+
+  /** No more cells than those submitted; it is done when they are. Answers whether it is done already. */
+  finish(id: number): boolean {
+    const table = this.#table;
+    table.open[id] = 0;
+    table.remaining[id] = 0;
+    this.#leave(id);
+    return table.inFlight[id] === 0 && table.pending[id] === 0;
+  }
+
+  /** No `extend` will follow; what is known still runs. Answers whether it is done already. */
+  seal(id: number): boolean {
+    this.#table.open[id] = 0;
+    return this.#table.remaining[id] === 0 && this.#table.inFlight[id] === 0 && this.#table.pending[id] === 0;
+  }
+
+  /** Takes a subgraph out of scheduling, or puts it back: it keeps its state and its place in arrival order. */
+  pause(id: number): void {
+    if (this.#table.state[id] === PAUSED) return;
+    this.#leave(id);
+    this.#table.state[id] = PAUSED;
+  }
+
+  resume(id: number): void {
+    if (this.#table.state[id] !== PAUSED) return;
+    this.#table.state[id] = HELD;
+    if (this.#table.pending[id] === 0) this.#release(id);
+  }
+
+  /**
+   * Forgets a subgraph whose request ended: none of its cells is submitted again. Answers whether none is in flight, so
+   * that its slots are free; else `complete` reports it as done when the last one is.
+   */
+  remove(id: number): boolean {
+    const table = this.#table;
+    table.open[id] = 0;
+    table.remaining[id] = 0;
+    table.unlink(id);
+    this.#leave(id);
+    if (table.inFlight[id] !== 0) return false;
+    this.#free(id);
+    return true;
+  }
+
+  /** Forgets a subgraph that `finish` or `seal` found to be done, and releases what waits for it. */
+  settle(id: number): void {
+    this.#done(id);
+  }
+
+  /** Cells that could run now, over all types. */
+  get ready(): number {
+    let ready = 0;
+    this.types.forEach((_, type) => {
+      ready += this.#waitingOf(type);
+      for (const places of this.#places[type]!) ready += places.count;
+    });
+    return ready;
+  }
+
+  /** Tasks for a worker that has none left: up to `maxTasksToSubmit`, of one type. Empty when nothing is ready. */
+  schedule(worker: number): Task[] {
+    const first = this.next(worker);
+    if (!first) return [];
+    const tasks = [first];
+    const minimum = this.types[first.type]!.minBatch ?? 1;
+    while (tasks.length < this.#maxTasks) {
+      if (this.#readyFor(first.type, worker) < minimum) break;
+      const task = this.#form(first.type, worker);
+      if (!task) break;
+      tasks.push(task);
+    }
+    return tasks;
+  }
+
+  /** The next task for a worker; undefined when nothing is ready. */
+  next(worker: number): Task | undefined {
+    const groups = this.#groups;
+    groups.length = 0;
+    for (let type = 0; type < this.types.length; type++) {
+      const ready = this.#readyFor(type, worker);
+      if (ready === 0) continue;
+      const { maxBatch, priority } = this.types[type]!;
+      groups.push({
+        type,
+        ready,
+        maxBatch,
+        priority,
+        running: this.#running[type]!,
+        oldest: this.#oldest(type, worker),
+      });
+    }
+    if (groups.length === 0) return undefined;
+    const group = groups.length === 1 ? groups[0]! : this.#policy(groups);
+    return this.#form(group.type, worker);
+  }
+
+  /** Says that a task has run; calls `done` for every subgraph that ended with it. */
+  complete(task: Task, done: (subgraph: number) => void): void {
+    const { inFlight, remaining, open } = this.#table;
+    this.#running[task.type] = this.#running[task.type]! - 1;
+    for (let row = 0; row < task.rows; row++) {
+      const id = task.subgraphs[row]!;
+      const left = inFlight[id]! - 1;
+      inFlight[id] = left;
+      if (left === 0 && remaining[id] === 0 && open[id] === 0) {
+        done(id);
+        this.#done(id);
+      }
+    }
+  }
+
+  #release(id: number): void {
+    if (this.#table.state[id] === PAUSED) return;
+    if (this.#table.remaining[id]! > 0) this.#wait(id);
+    else this.#table.state[id] = STARVED;
+  }
+
+  #wait(id: number): void {
+    const table = this.#table;
+    table.state[id] = WAITING;
+    table.entries[id] = table.entries[id]! + 1;
+    this.#waiting[table.type[id]!]!.push(id);
+  }
+
+  /** Gives up a row place or a place in the queue. */
+  #leave(id: number): void {
+    const table = this.#table;
+    const type = table.type[id]!;
+    if (table.state[id] === PLACED) this.#places[type]![table.worker[id]!]!.remove(table.place[id]!, table);
+    if (table.state[id] === WAITING) {
+      this.#stale[type] = this.#stale[type]! + 1;
+      this.#sweep(type);
+    }
+    table.state[id] = HELD;
+  }
+
+  #done(id: number): void {
+    for (const next of this.#table.dependents(id)) {
+      const pending = this.#table.pending[next]! - 1;
+      this.#table.pending[next] = pending;
+      if (pending === 0) this.#release(next);
+    }
+    this.#leave(id);
+    this.#free(id);
+  }
+
+  #free(id: number): void {
+    this.#table.dead[id] = 1;
+    if (this.#table.entries[id] === 0) this.#table.recycle(id);
+  }
+
+  /** Drops queue entries of subgraphs that wait no more, once they are most of the queue. */
+  #sweep(type: number): void {
+    const heap = this.#waiting[type]!;
+    if (this.#stale[type]! < 64 || this.#stale[type]! * 2 < heap.size) return;
+    this.#stale[type] = 0;
+    heap.filter((id) => this.#isCurrent(id) || !this.#dropEntry(id));
+  }
+
+  /** Whether a queue entry speaks of a subgraph that waits. */
+  #isCurrent(id: number): boolean {
+    return this.#table.state[id] === WAITING && this.#table.entries[id] === 1;
+  }
+
+  #dropEntry(id: number): boolean {
+    const table = this.#table;
+    table.entries[id] = table.entries[id]! - 1;
+    if (table.entries[id] === 0 && table.dead[id] === 1) table.recycle(id);
+    return true;
+  }
+
+  #waitingOf(type: number): number {
+    return this.#waiting[type]!.size - this.#stale[type]!;
+  }
+
+  /** Brings the first subgraph that waits to the top of a type's queue. */
+  #peek(type: number): number | undefined {
+    const heap = this.#waiting[type]!;
+    for (;;) {
+      const id = heap.peek();
+      if (id === undefined || this.#isCurrent(id)) return id;
+      heap.pop();
+      this.#stale[type] = this.#stale[type]! - 1;
+      this.#dropEntry(id);
+    }
+  }
+
+  #readyFor(type: number, worker: number): number {
+    let ready = this.#waitingOf(type);
+    const places = this.#places[type]!;
+    ready += places[worker]!.count;
+    for (let other = 0; other < places.length; other++) {
+      if (other !== worker) ready += this.#idle(places[other]!);
+    }
+    return ready;
+  }
+
+  /** Rows of another worker that are not in flight and may be taken over. */
+  #idle(places: Places): number {
+    let idle = 0;
+    for (let i = 0; i < places.count; i++) if (this.#table.inFlight[places.rows[i]!] === 0) idle++;
+    return idle;
+  }
+
+  #oldest(type: number, worker: number): number {
+    const places = this.#places[type]![worker]!;
+    const waiting = this.#peek(type);
+    let oldest = waiting === undefined ? Number.POSITIVE_INFINITY : this.#table.arrival[waiting]!;
+    if (places.count > 0) oldest = Math.min(oldest, this.#table.arrival[places.rows[0]!]!);
+    return oldest;
+  }
+
+  /** Fills the row places of a type on a worker, then submits one cell of every row that holds one. */
+  #form(type: number, worker: number): Task | undefined {
+    const places = this.#places[type]![worker]!;
+    if (this.#places[type]!.length > 1) this.#takeOver(type, worker);
+    const ready = places.count + this.#waitingOf(type);
+    if (ready === 0) return undefined;
+    const { maxBatch, cost } = this.types[type]!;
+    const limit = cost ? Math.min(maxBatch, cost.cut(ready)) : maxBatch;
+    while (places.count > limit) this.#displace(type, places, this.#lowest(places));
+    while (places.count < limit && this.#place(type, worker, places));
+    this.#preempt(type, worker, places);
+    if (places.count === 0) return undefined;
+    return this.#submit(type, worker, places);
+  }
+
+  #place(type: number, worker: number, places: Places): boolean {
+    const id = this.#peek(type);
+    if (id === undefined) return false;
+    this.#waiting[type]!.pop();
+    const table = this.#table;
+    table.entries[id] = table.entries[id]! - 1;
+    table.state[id] = PLACED;
+    table.worker[id] = worker;
+    places.add(id, table);
+    return true;
+  }
+
+  #displace(_type: number, places: Places, row: number): void {
+    const id = places.rows[row]!;
+    places.remove(row, this.#table);
+    this.#wait(id);
+  }
+
+  /** The row that comes last by class, deadline and arrival. */
+  #lowest(places: Places): number {
+    let lowest = 0;
+    for (let row = 1; row < places.count; row++) {
+      if (this.#table.before(places.rows[lowest]!, places.rows[row]!)) lowest = row;
+    }
+    return lowest;
+  }
+
+  /** A waiting subgraph of a higher class takes the place of the lowest row, for as long as there is one. */
+  #preempt(type: number, worker: number, places: Places): void {
+    const { priority } = this.#table;
+    for (;;) {
+      const id = this.#peek(type);
+      if (id === undefined || places.count === 0 || priority[id]! >= places.highestClass) return;
+      const lowest = this.#lowest(places);
+      places.highestClass = priority[places.rows[lowest]!]!;
+      if (priority[id]! >= places.highestClass) return;
+      this.#displace(type, places, lowest);
+      this.#place(type, worker, places);
+    }
+  }
+
+  /** Takes rows over from a worker that holds more than its share and has them not in flight. */
+  #takeOver(type: number, worker: number): void {
+    const all = this.#places[type]!;
+    const mine = all[worker]!;
+    for (let other = 0; other < all.length; other++) {
+      const theirs = all[other]!;
+      if (other === worker || this.#waitingOf(type) > 0) continue;
+      for (let row = theirs.count - 1; row >= 0 && mine.count < Math.max(1, theirs.count); row--) {
+        const id = theirs.rows[row]!;
+        if (this.#table.inFlight[id] !== 0) continue;
+        theirs.remove(row, this.#table);
+        this.#table.worker[id] = worker;
+        mine.add(id, this.#table);
+      }
+    }
+  }
+
+  #submit(type: number, worker: number, places: Places): Task {
+    const table = this.#table;
+    const rows = places.count;
+    const steps = this.#stepsOf(type, places);
+    const subgraphs = places.rows.slice(0, rows);
+    const { remaining, inFlight, open } = table;
+    let drained = 0;
+    for (let row = 0; row < rows; row++) {
+      const id = subgraphs[row]!;
+      inFlight[id] = inFlight[id]! + 1;
+      const left = remaining[id]! - steps;
+      remaining[id] = left;
+      if (left === 0) drained++;
+    }
+    for (let row = rows - 1; drained > 0; row--) {
+      const id = subgraphs[row]!;
+      if (remaining[id] !== 0) continue;
+      places.remove(row, table);
+      table.state[id] = open[id] ? STARVED : HELD;
+      drained--;
+    }
+    this.#running[type] = this.#running[type]! + 1;
+    return { type, worker, rows, steps, subgraphs };
+  }
+
+  /** As many steps as all rows have known input for, where few rows make more than one step per call pay. */
+  #stepsOf(type: number, places: Places): number {
+    const { stepSizes, maxStepRows = 0 } = this.types[type]!;
+    if (!stepSizes || places.count > maxStepRows || this.#waitingOf(type) > 0) return 1;
+    let known = stepSizes.at(-1)!;
+    for (let row = 0; row < places.count; row++) {
+      const id = places.rows[row]!;
+      known = Math.min(known, this.#table.stepsAhead[id] ? this.#table.remaining[id]! : 1);
+    }
+    let steps = 1;
+    for (const size of stepSizes) if (size <= known) steps = size;
+    return steps;
+  }
+}
+
+/** Waits for input or for subgraphs before it, or has submitted its last cell. */
+const HELD = 0;
+const WAITING = 1;
+const PLACED = 2;
+/** Open, and all known cells are submitted. */
+const STARVED = 3;
+const PAUSED = 4;
+
+/** The subgraphs that hold the row places of one type on one worker; a leaver's place goes to the last. */
+class Places {
+  readonly rows: Int32Array;
+  count = 0;
+  /** No row's class is above this number. */
+  highestClass = 0;
+
+  constructor(maxBatch: number) {
+    this.rows = new Int32Array(maxBatch);
+  }
+
+  add(id: number, table: Subgraphs): void {
+    table.place[id] = this.count;
+    this.highestClass = Math.max(this.highestClass, table.priority[id]!);
+    this.rows[this.count++] = id;
+  }
+
+  remove(row: number, table: Subgraphs): void {
+    const last = this.rows[--this.count]!;
+    this.rows[row] = last;
+    table.place[last] = row;
+  }
+}

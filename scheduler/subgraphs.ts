@@ -1,0 +1,106 @@
+import type { SubgraphOptions } from "./scheduler.ts";
+
+/** All subgraphs as columns of numbers, so that a million that wait cost some 60 bytes each and a step allocates none. */
+export class Subgraphs {
+  type = new Uint16Array(INITIAL);
+  /** See the states in scheduler.ts. */
+  state = new Uint8Array(INITIAL);
+  open = new Uint8Array(INITIAL);
+  stepsAhead = new Uint8Array(INITIAL);
+  dead = new Uint8Array(INITIAL);
+  priority = new Uint8Array(INITIAL);
+  /** Cells that are known and not submitted. */
+  remaining = new Int32Array(INITIAL);
+  /** Tasks that are submitted and have not completed. */
+  inFlight = new Int32Array(INITIAL);
+  /** Subgraphs before this one that are not done. */
+  pending = new Int32Array(INITIAL);
+  /** Queue entries that name it. */
+  entries = new Int32Array(INITIAL);
+  worker = new Int16Array(INITIAL);
+  /** Its row among the places of its worker. */
+  place = new Int32Array(INITIAL);
+  deadline = new Float64Array(INITIAL);
+  arrival = new Float64Array(INITIAL);
+  /** Only of subgraphs that others wait for. */
+  readonly #dependents = new Map<number, number[]>();
+  readonly #free: number[] = [];
+  #next = 0;
+
+  get size(): number {
+    return this.#next - this.#free.length;
+  }
+
+  add(options: SubgraphOptions): number {
+    const id = this.#free.pop() ?? this.#next++;
+    if (id >= this.type.length) this.#grow();
+    this.type[id] = options.type;
+    this.state[id] = 0;
+    this.open[id] = options.open ? 1 : 0;
+    this.stepsAhead[id] = options.stepsAhead === false ? 0 : 1;
+    this.dead[id] = 0;
+    this.priority[id] = options.priority;
+    this.remaining[id] = options.steps;
+    this.inFlight[id] = 0;
+    this.pending[id] = 0;
+    this.entries[id] = 0;
+    this.deadline[id] = options.deadlineMs;
+    this.arrival[id] = options.arrival;
+    return id;
+  }
+
+  /** `next` waits for `id`. */
+  link(id: number, next: number): void {
+    const dependents = this.#dependents.get(id);
+    if (dependents) dependents.push(next);
+    else this.#dependents.set(id, [next]);
+    this.pending[next] = this.pending[next]! + 1;
+  }
+
+  dependents(id: number): readonly number[] {
+    return this.#dependents.get(id) ?? NONE;
+  }
+
+  /** Nobody waits for `id` any more. */
+  unlink(id: number): void {
+    this.#dependents.delete(id);
+  }
+
+  /** Whether `a` goes before `b`: by class, then deadline, then arrival. */
+  before(a: number, b: number): boolean {
+    if (this.priority[a] !== this.priority[b]) return this.priority[a]! < this.priority[b]!;
+    if (this.deadline[a] !== this.deadline[b]) return this.deadline[a]! < this.deadline[b]!;
+    if (this.arrival[a] !== this.arrival[b]) return this.arrival[a]! < this.arrival[b]!;
+    return a < b;
+  }
+
+  recycle(id: number): void {
+    this.#dependents.delete(id);
+    this.#free.push(id);
+  }
+
+  #grow(): void {
+    this.type = grown(this.type, new Uint16Array(this.type.length * 2));
+    this.state = grown(this.state, new Uint8Array(this.state.length * 2));
+    this.open = grown(this.open, new Uint8Array(this.open.length * 2));
+    this.stepsAhead = grown(this.stepsAhead, new Uint8Array(this.stepsAhead.length * 2));
+    this.dead = grown(this.dead, new Uint8Array(this.dead.length * 2));
+    this.priority = grown(this.priority, new Uint8Array(this.priority.length * 2));
+    this.remaining = grown(this.remaining, new Int32Array(this.remaining.length * 2));
+    this.inFlight = grown(this.inFlight, new Int32Array(this.inFlight.length * 2));
+    this.pending = grown(this.pending, new Int32Array(this.pending.length * 2));
+    this.entries = grown(this.entries, new Int32Array(this.entries.length * 2));
+    this.worker = grown(this.worker, new Int16Array(this.worker.length * 2));
+    this.place = grown(this.place, new Int32Array(this.place.length * 2));
+    this.deadline = grown(this.deadline, new Float64Array(this.deadline.length * 2));
+    this.arrival = grown(this.arrival, new Float64Array(this.arrival.length * 2));
+  }
+}
+
+const INITIAL = 1024;
+const NONE: readonly number[] = [];
+
+function grown<T extends { set(values: T): void }>(from: T, to: T): T {
+  to.set(from);
+  return to;
+}
