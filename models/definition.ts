@@ -1,0 +1,97 @@
+import type { CellSpec } from "../src/core/cell.ts";
+import type { Tensor, TensorSpec } from "../src/core/tensor.ts";
+import type { Codec } from "./codec.ts";
+
+/**
+ * How a request unfolds into cells. Tensor inputs are named as the inputs of the cell that takes them, with a leading
+ * axis of steps; tensor outputs likewise.
+ *
+ * - `chain`: the cell over all steps of the input; answers its outputs of the last step or of all steps.
+ * - `generate`: the cell over the prompt `token [steps]`, then over its own tokens until `stop` or `maxSteps`; answers
+ *   `token`, without the prompt and the stop. An empty prompt stands for `start`.
+ * - `seq2seq`: the encoder over `token [steps]` (backwards where `reverse`), then the decoder from the encoder's last
+ *   state and `start`, over its own tokens until `stop` or `maxSteps`; answers `token` without the stop.
+ * - `tree`: the leaf cell over `token [leaves]` or `x [leaves, size]`, then the node cell over `children [leaves-1, 2]`,
+ *   where a number below `leaves` names a leaf and `leaves + i` names node `i`, which stands before its parent; then the
+ *   head, where there is one, on the root. Answers the outputs of the head, else of the root.
+ * - `session`: the cell over input that arrives over time; answers its outputs of every step.
+ * - `custom`: what `unfold` says.
+ */
+export type Program =
+  | { readonly kind: "chain"; readonly cell: string; readonly collect: "last" | "all" }
+  | {
+      readonly kind: "generate";
+      readonly cell: string;
+      readonly start: number;
+      readonly stop: number;
+      readonly maxSteps: number;
+    }
+  | {
+      readonly kind: "seq2seq";
+      readonly encoder: string;
+      readonly decoder: string;
+      readonly reverse: boolean;
+      readonly start: number;
+      readonly stop: number;
+      readonly maxSteps: number;
+    }
+  | { readonly kind: "tree"; readonly leaf: string; readonly node: string; readonly head?: string }
+  | { readonly kind: "session"; readonly cell: string }
+  | { readonly kind: "custom"; readonly unfold: Unfold };
+
+/** A text value that stands for a tensor of tokens. */
+export interface TextValue {
+  readonly name: string;
+  /** The tensor `int32 [-1]` it stands for. */
+  readonly tensor: string;
+  readonly codec: Codec;
+}
+
+/** Everything that is needed to serve a model. Plain data, but for the function of a `custom` program. */
+export interface ModelDefinition {
+  readonly name: string;
+  readonly version: string;
+  readonly description: string;
+  readonly cells: readonly CellSpec[];
+  readonly program: Program;
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+  /** Inputs and outputs that callers give and get as text. */
+  readonly text?: { readonly inputs: readonly TextValue[]; readonly outputs: readonly TextValue[] };
+  /** Most steps of input of one request, or of one push of a session. @default 10 000 */
+  readonly maxInputSteps?: number;
+  /** Inputs to try it with, for the command line. */
+  readonly example?: Readonly<Record<string, string>>;
+}
+
+/** Turns one request into cells. Runs in the engine, so it must be quick and keep no state of its own. */
+export type Unfold = (graph: Graph, inputs: Readonly<Record<string, Tensor>>, options: UnfoldOptions) => void;
+
+export interface UnfoldOptions {
+  /** Most cells that a generating run may take; `Infinity` where the caller set no limit. */
+  readonly maxSteps: number;
+}
+
+/** The cells of one request while they are being added. */
+export interface Graph {
+  /** Adds a run of cells of one type, each after the one before. Throws INVALID_INPUT where inputs do not fit. */
+  run(cell: string, run: CellRun): Run;
+  /** Gives an output of a run to the caller: of its last step, or of all steps with a leading axis. */
+  output(name: string, run: Run, output: string, collect: "last" | "all"): void;
+}
+
+export interface CellRun {
+  /** Values of the cell's inputs, each with a leading axis of steps. Of a generating run: the first step's. */
+  readonly inputs?: Readonly<Record<string, Tensor>>;
+  /** How many cells, where the cell has no inputs. @default the leading axis of the inputs */
+  readonly steps?: number;
+  /** Runs whose last states this one begins from; as many as the cell reads, or none for zeros. */
+  readonly from?: readonly Run[];
+  /** Goes on with its own tokens: output `token` becomes input `token` until it is `stop`, at most `maxSteps` times. */
+  readonly generate?: { readonly stop: number; readonly maxSteps: number };
+}
+
+/** A run of cells that was added to a graph. */
+export interface Run {
+  readonly cell: string;
+}
