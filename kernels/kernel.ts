@@ -8,7 +8,7 @@ export interface Kernel {
   readonly tolerance: number;
   /** Whether a row's float32 result was found to be the same, bit for bit, in batches of every size. */
   readonly rowsAreIndependent: boolean;
-  /** Rows that one task may hold. */
+  /** Most rows times steps of one task. */
   readonly maxBatch: number;
 
   /** Makes room for slots `0 ... count - 1`; keeps what is there. */
@@ -50,7 +50,7 @@ export interface KernelTask {
   readonly steps: number;
   /** Holds at least `rows * cell.reads` slots. No slot stands twice in one task where the cell also writes it. */
   readonly reads: Int32Array;
-  /** Holds at least `rows` slots where the cell writes. */
+  /** Holds at least `rows` slots where the cell writes; each stands there once. */
   readonly writes: Int32Array;
 }
 

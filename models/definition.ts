@@ -7,8 +7,8 @@ import type { Codec } from "./codec.ts";
  * axis of steps; tensor outputs likewise.
  *
  * - `chain`: the cell over all steps of the input; answers its outputs of the last step or of all steps.
- * - `generate`: the cell over the prompt `token [steps]`, then over its own tokens until `stop` or `maxSteps`; answers
- *   `token`, without the prompt and the stop. An empty prompt stands for `start`.
+ * - `generate`: the cell over `start` and the prompt `token [steps]`, then over its own tokens until `stop` or `maxSteps`;
+ *   answers `token`, without the prompt and the stop.
  * - `seq2seq`: the encoder over `token [steps]` (backwards where `reverse`), then the decoder from the encoder's last
  *   state and `start`, over its own tokens until `stop` or `maxSteps`; answers `token` without the stop.
  * - `tree`: the leaf cell over `token [leaves]` or `x [leaves, size]`, then the node cell over `children [leaves-1, 2]`,

@@ -1,9 +1,9 @@
-/** A binary heap of integers, least first by `before`. */
-export class Heap {
-  readonly #before: (a: number, b: number) => boolean;
-  readonly #items: number[] = [];
+/** A binary heap, least first by `before`. */
+export class Heap<T> {
+  readonly #before: (a: T, b: T) => boolean;
+  readonly #items: T[] = [];
 
-  constructor(before: (a: number, b: number) => boolean) {
+  constructor(before: (a: T, b: T) => boolean) {
     this.#before = before;
   }
 
@@ -11,11 +11,11 @@ export class Heap {
     return this.#items.length;
   }
 
-  peek(): number | undefined {
+  peek(): T | undefined {
     return this.#items[0];
   }
 
-  push(item: number): void {
+  push(item: T): void {
     const items = this.#items;
     let at = items.length;
     items.push(item);
@@ -28,7 +28,7 @@ export class Heap {
     items[at] = item;
   }
 
-  pop(): number | undefined {
+  pop(): T | undefined {
     const items = this.#items;
     const top = items[0];
     const last = items.pop();
@@ -37,13 +37,13 @@ export class Heap {
   }
 
   /** Keeps only the items for which `keep` holds. */
-  filter(keep: (item: number) => boolean): void {
+  filter(keep: (item: T) => boolean): void {
     const kept = this.#items.filter(keep);
     this.#items.length = 0;
     for (const item of kept) this.push(item);
   }
 
-  #sink(item: number): void {
+  #sink(item: T): void {
     const items = this.#items;
     const size = items.length;
     let at = 0;

@@ -69,7 +69,7 @@ export class Scheduler {
   readonly #policy: Policy;
   readonly #maxTasks: number;
   readonly #table = new Subgraphs();
-  readonly #waiting: Heap[];
+  readonly #waiting: Heap<number>[];
   /** Entries in a type's heap that are no longer waiting. */
   readonly #stale: Int32Array;
   /** By type, then by worker: the subgraphs that hold a row place. */
@@ -81,7 +81,7 @@ export class Scheduler {
     this.types = options.types;
     this.#policy = options.policy;
     this.#maxTasks = options.maxTasksToSubmit ?? 1;
-    this.#waiting = options.types.map(() => new Heap((a, b) => this.#table.before(a, b)));
+    this.#waiting = options.types.map(() => new Heap<number>((a, b) => this.#table.before(a, b)));
     this.#stale = new Int32Array(options.types.length);
     this.#running = new Int32Array(options.types.length);
     const workers = Array.from({ length: options.workers ?? 1 });
@@ -327,7 +327,7 @@ export class Scheduler {
     if (ready === 0) return undefined;
     const { maxBatch, cost } = this.types[type]!;
     const limit = cost ? Math.min(maxBatch, cost.cut(ready)) : maxBatch;
-    while (places.count > limit) this.#displace(type, places, this.#lowest(places));
+    while (places.count > limit) this.#displace(places, this.#lowest(places));
     while (places.count < limit && this.#place(type, worker, places));
     this.#preempt(type, worker, places);
     if (places.count === 0) return undefined;
@@ -346,7 +346,7 @@ export class Scheduler {
     return true;
   }
 
-  #displace(_type: number, places: Places, row: number): void {
+  #displace(places: Places, row: number): void {
     const id = places.rows[row]!;
     places.remove(row, this.#table);
     this.#wait(id);
@@ -370,7 +370,7 @@ export class Scheduler {
       const lowest = this.#lowest(places);
       places.highestClass = priority[places.rows[lowest]!]!;
       if (priority[id]! >= places.highestClass) return;
-      this.#displace(type, places, lowest);
+      this.#displace(places, lowest);
       this.#place(type, worker, places);
     }
   }

@@ -1,0 +1,328 @@
+import { Tensor } from "onnxruntime-node";
+import type { CellSpec } from "../../src/core/cell.ts";
+import { sizeOf, type TensorSpec } from "../../src/core/tensor.ts";
+import { type Kernel, type KernelTask, stateLayout, type Values } from "../kernel.ts";
+import { StateRows } from "../state-rows.ts";
+import {
+  type CellGraph,
+  inputTable,
+  lstmOperatorGraph,
+  type Port,
+  recurrentGraph,
+  simpleGraph,
+} from "./graphs.ts";
+import { loadSession, type Session, type Tensors } from "./session.ts";
+import { givenGraph } from "./step-graph.ts";
+
+export interface OnnxOptions {
+  /** Most rows times steps of one task; 1 or more. Costs that many rows of every state, input and output, twice. @default 256 */
+  readonly maxBatch?: number;
+  /**
+   * Bytes that the pre-multiplied input table of one cell may take; a cell whose table is larger looks its embedding up
+   * and multiplies at every step, 1.6 to 5 times slower. @default 256 MiB
+   */
+  readonly tableBytes?: number;
+  /** Bytes that copies of a cell's weights for several steps per call may take. @default 256 MiB */
+  readonly stepBytes?: number;
+}
+
+/** Runs cells with ONNX Runtime on one CPU core. */
+export class OnnxKernel implements Kernel {
+  readonly name = "onnx";
+  readonly cells: readonly CellSpec[];
+  readonly tolerance = 1e-5;
+  readonly maxBatch: number;
+  rowsAreIndependent = false;
+  readonly #programs: readonly Program[];
+  readonly #layout: ReturnType<typeof stateLayout>;
+  /** As the layout. */
+  readonly #states: readonly StateRows[];
+  #slots = 0;
+
+  private constructor(cells: readonly CellSpec[], forms: readonly LoadedForm[][], maxBatch: number) {
+    this.cells = cells;
+    this.maxBatch = maxBatch;
+    this.#layout = stateLayout(cells);
+    this.#states = this.#layout.map(({ size }) => new StateRows(size, cells.length, maxBatch));
+    this.#programs = cells.map(
+      (cell, i) =>
+        new Program(
+          cell,
+          i,
+          forms[i]!,
+          maxBatch,
+          cell.states.map((state) => this.#stateOf(state.name)),
+        ),
+    );
+  }
+
+  /** Throws INVALID_REQUEST where a given graph cannot be used. */
+  static async load(cells: readonly CellSpec[], options: OnnxOptions = {}): Promise<OnnxKernel> {
+    const { maxBatch = 256, tableBytes = BUDGET, stepBytes = BUDGET } = options;
+    const forms: LoadedForm[][] = [];
+    for (const cell of cells) {
+      const loaded: LoadedForm[] = [];
+      for (const form of formsOf(cell, maxBatch, tableBytes, stepBytes)) {
+        loaded.push({ ...form, session: await loadSession(form.graph.onnx) });
+      }
+      forms.push(loaded);
+    }
+    const kernel = new OnnxKernel(cells, forms, maxBatch);
+    kernel.rowsAreIndependent = await kernel.#checkRows();
+    return kernel;
+  }
+
+  reserve(count: number): void {
+    this.#slots = Math.max(this.#slots, count);
+    for (const rows of this.#states) rows.reserve(count);
+  }
+
+  stepSizes(cell: number): readonly number[] {
+    return this.#programs[cell]!.stepSizes;
+  }
+
+  stage(cell: number, _rows: number, _steps: number): readonly Values[] {
+    return this.#programs[cell]!.inputs;
+  }
+
+  run(task: KernelTask): void | Promise<void> {
+    return this.#programs[task.cell]!.run(task);
+  }
+
+  outputs(cell: number): readonly Values[] {
+    return this.#programs[cell]!.outputs;
+  }
+
+  clear(slot: number): void {
+    for (const rows of this.#states) rows.clear(slot);
+  }
+
+  read(slot: number): Float32Array {
+    const values = new Float32Array(this.#layout.reduce((sum, { size }) => sum + size, 0));
+    let offset = 0;
+    this.#layout.forEach(({ size }, i) => {
+      this.#states[i]!.read(slot, values, offset);
+      offset += size;
+    });
+    return values;
+  }
+
+  write(slot: number, values: Float32Array): void {
+    let offset = 0;
+    this.#layout.forEach(({ size }, i) => {
+      this.#states[i]!.write(slot, values.subarray(offset, offset + size));
+      offset += size;
+    });
+  }
+
+  async dispose(): Promise<void> {
+    for (const program of this.#programs) await program.dispose();
+  }
+
+  #stateOf(name: string): StateRows {
+    return this.#states[this.#layout.findIndex((state) => state.name === name)]!;
+  }
+
+  /** Whether each cell gives a row the same bits alone and in company. */
+  async #checkRows(): Promise<boolean> {
+    for (const program of this.#programs) if (!(await program.checkRows())) return false;
+    return true;
+  }
+}
+
+const BUDGET = 256 * 2 ** 20;
+
+interface Form {
+  /** Steps of one call; 0 where the graph takes any number. */
+  readonly steps: number;
+  readonly graph: CellGraph;
+}
+
+interface LoadedForm extends Form {
+  readonly session: Session;
+}
+
+const STEP_SIZES = [1, 2, 4, 8];
+
+function formsOf(cell: CellSpec, maxBatch: number, tableBytes: number, stepBytes: number): Form[] {
+  const { body } = cell;
+  if (body.kind === "graph") return [{ steps: 1, graph: givenGraph(cell) }];
+  if (body.kind !== "lstm" && body.kind !== "gru") {
+    const table = body.kind === "tree-leaf" && body.embedding ? inputTable(cell) : undefined;
+    return [{ steps: 1, graph: simpleGraph(cell, table) }];
+  }
+  const { stateWeights, inputWeights } = body.weights;
+  const withTable = body.embedding && body.embedding.rows * inputWeights.rows * 4 <= tableBytes;
+  if (body.kind === "lstm" && !body.embedding && !cell.outputs.some(({ name }) => name === "c")) {
+    return [{ steps: 0, graph: lstmOperatorGraph(cell) }];
+  }
+  const table = withTable ? inputTable(cell) : undefined;
+  const bytes = 4 * (stateWeights.data.length + (table ?? inputWeights).data.length);
+  const single = cell.outputs.some(({ name }) => name === "c");
+  return STEP_SIZES.filter(
+    (steps) => steps === 1 || (!single && steps <= maxBatch && bytes * (STEP_SIZES.length - 1) <= stepBytes),
+  ).map((steps) => ({ steps, graph: recurrentGraph(cell, steps, table) }));
+}
+
+/** One cell's sessions and buffers. */
+class Program {
+  readonly inputs: readonly Values[];
+  readonly outputs: readonly Values[];
+  readonly stepSizes: readonly number[];
+  readonly #cell: CellSpec;
+  readonly #index: number;
+  readonly #forms: readonly LoadedForm[];
+  readonly #states: readonly StateRows[];
+  /** By read, then by state: where rows that do not stay in their bank are gathered; none for a chain. */
+  readonly #gathered: readonly (readonly Float32Array[])[];
+  /** Tensors of a call by steps, bank and rows, made once. */
+  readonly #calls = new Map<number, Call>();
+  readonly #maxBatch: number;
+
+  constructor(
+    cell: CellSpec,
+    index: number,
+    forms: readonly LoadedForm[],
+    maxBatch: number,
+    states: readonly StateRows[],
+  ) {
+    this.#cell = cell;
+    this.#index = index;
+    this.#forms = forms;
+    this.#states = states;
+    this.#maxBatch = maxBatch;
+    this.inputs = cell.inputs.map((spec) => valuesFor(spec, maxBatch));
+    this.outputs = cell.outputs.map((spec) => valuesFor(spec, maxBatch));
+    this.stepSizes =
+      forms[0]!.steps === 0 ? STEP_SIZES.filter((k) => k <= maxBatch) : forms.map(({ steps }) => steps);
+    this.#gathered = this.#stays
+      ? []
+      : Array.from({ length: cell.reads }, () =>
+          cell.states.map(({ shape }) => new Float32Array(maxBatch * sizeOf(shape))),
+        );
+  }
+
+  run(task: KernelTask): void | Promise<void> {
+    const { rows, steps, reads, writes } = task;
+    const states = this.#states;
+    for (let i = 0; i < states.length; i++) {
+      if (this.#stays) states[i]!.align(this.#index, reads, rows);
+      for (let read = 0; read < this.#gathered.length; read++) {
+        states[i]!.gather(this.#gathered[read]![i]!, reads, this.#cell.reads, read, rows);
+      }
+      if (this.#cell.writes) states[i]!.vacate(this.#index);
+    }
+    const call = this.#call(rows, steps);
+    const pending = call.session.run(call.feeds, call.fetches);
+    if (pending) return pending.then(() => this.#commit(writes, rows));
+    this.#commit(writes, rows);
+  }
+
+  async dispose(): Promise<void> {
+    for (const { session } of this.#forms) await session.dispose();
+  }
+
+  /** Runs one task of noise, then its rows in smaller tasks, and compares the bits. */
+  async checkRows(): Promise<boolean> {
+    const rows = Math.min(CHECKED_ROWS, this.#maxBatch);
+    const noise = (values: Values, size: number) => {
+      for (let i = 0; i < rows * size; i++)
+        values[i] = values instanceof Int32Array ? 0 : Math.sin(i * 12.9898);
+    };
+    const staged = this.#cell.inputs.map((spec, i) => ({
+      values: this.inputs[i]!,
+      size: sizeOf(spec.shape),
+    }));
+    for (const { values, size } of staged) noise(values, size);
+    const state = this.#cell.states.map(({ shape }, i) => {
+      const values = this.#stays ? this.#states[i]!.bank(this.#index, 0) : this.#gathered[0]?.[i];
+      const size = sizeOf(shape);
+      if (values) noise(values, size);
+      return { values, size };
+    });
+    const results = () => [
+      ...this.#cell.outputs.map((spec, i) => ({ values: this.outputs[i]!, size: sizeOf(spec.shape) })),
+      ...(this.#cell.writes
+        ? this.#states.map((rowsOf, i) => ({ values: rowsOf.bank(this.#index, 1), size: state[i]!.size }))
+        : []),
+    ];
+    const runRows = async (count: number) => {
+      const call = this.#call(count, 1);
+      await call.session.run(call.feeds, call.fetches);
+      return results().map(({ values, size }) => values.slice(0, count * size));
+    };
+    const whole = await runRows(rows);
+    let same = true;
+    for (const count of [1, 2, 5, 7, 12, 13, 31].filter((some) => some < rows)) {
+      const part = await runRows(count);
+      part.forEach((values, i) => {
+        for (let at = 0; at < values.length; at++) same &&= Object.is(values[at], whole[i]![at]);
+      });
+    }
+    for (const { values } of [...staged, ...state]) values?.fill(0);
+    return same;
+  }
+
+  /** Whether rows stay in the cell's own banks from task to task. */
+  get #stays(): boolean {
+    return this.#cell.reads === 1 && this.#cell.writes;
+  }
+
+  #commit(writes: Int32Array, rows: number): void {
+    if (this.#cell.writes) for (const state of this.#states) state.commit(this.#index, writes, rows);
+  }
+
+  #call(rows: number, steps: number): Call {
+    const side = this.#states[0]?.side(this.#index) ?? 0;
+    const key = (rows * 16 + steps) * 2 + side;
+    let call = this.#calls.get(key);
+    if (!call) {
+      call = this.#makeCall(rows, steps, side);
+      this.#calls.set(key, call);
+    }
+    return call;
+  }
+
+  #makeCall(rows: number, steps: number, side: 0 | 1): Call {
+    const form = this.#forms.find((one) => one.steps === steps || one.steps === 0);
+    if (!form)
+      throw new RangeError(
+        `cell '${this.#cell.name}' takes ${this.stepSizes.join(", ")} steps, not ${steps}`,
+      );
+    if (rows * steps > this.#maxBatch) {
+      throw new RangeError(`${rows} rows of ${steps} steps are more than maxBatch ${this.#maxBatch}`);
+    }
+    const { graph, session } = form;
+    const feeds: Tensors = {};
+    const fetches: Tensors = {};
+    const add = (to: Tensors, port: Port, values: Values) => {
+      const dims = port.dims(rows, steps);
+      const view = values.subarray(0, sizeOf(dims));
+      to[port.name] =
+        view instanceof Int32Array ? new Tensor("int32", view, dims) : new Tensor("float32", view, dims);
+    };
+    graph.inputs.forEach((port, i) => add(feeds, port, this.inputs[i]!));
+    graph.outputs.forEach((port, i) => add(fetches, port, this.outputs[i]!));
+    const other = side === 0 ? 1 : 0;
+    graph.reads.forEach((ports, read) => {
+      ports.forEach((port, i) => {
+        add(feeds, port, this.#stays ? this.#states[i]!.bank(this.#index, side) : this.#gathered[read]![i]!);
+      });
+    });
+    graph.writes.forEach((port, i) => add(fetches, port, this.#states[i]!.bank(this.#index, other)));
+    return { session, feeds, fetches };
+  }
+}
+
+interface Call {
+  readonly session: Session;
+  readonly feeds: Tensors;
+  readonly fetches: Tensors;
+}
+
+const CHECKED_ROWS = 32;
+
+function valuesFor(spec: TensorSpec, rows: number): Values {
+  const length = rows * sizeOf(spec.shape);
+  return spec.dtype === "int32" ? new Int32Array(length) : new Float32Array(length);
+}

@@ -1,0 +1,70 @@
+import { createRequire } from "node:module";
+import { InferenceSession, type Tensor } from "onnxruntime-node";
+
+/** An ONNX Runtime session that runs on the calling thread. */
+export interface Session {
+  /** Reads `feeds` and writes into the arrays of `fetches`. A promise only where the synchronous binding is missing. */
+  run(feeds: Tensors, fetches: Tensors): void | Promise<void>;
+  dispose(): void | Promise<void>;
+}
+
+export type Tensors = Record<string, Tensor>;
+
+/**
+ * Loads a graph with one thread of its own. `InferenceSession.run` calls the native run inside `setImmediate`, which costs
+ * 2 us and a turn of the event loop; the binding below it is synchronous, so an engine's loop takes that where it can be
+ * loaded (it is no public interface) and the public one elsewhere.
+ */
+export async function loadSession(onnx: Uint8Array): Promise<Session> {
+  const native = loadBinding();
+  if (!native) {
+    const session = await InferenceSession.create(onnx, OPTIONS);
+    return {
+      run: (feeds, fetches) => session.run(feeds, fetches).then(() => undefined),
+      dispose: () => session.release(),
+    };
+  }
+  const session = new native.InferenceSession();
+  session.loadModel(onnx.buffer, onnx.byteOffset, onnx.byteLength, OPTIONS);
+  return {
+    run: (feeds, fetches) => {
+      session.run(feeds, fetches, RUN_OPTIONS);
+    },
+    dispose: () => session.dispose(),
+  };
+}
+
+const OPTIONS = {
+  executionProviders: ["cpu"],
+  intraOpNumThreads: 1,
+  interOpNumThreads: 1,
+  executionMode: "sequential",
+  graphOptimizationLevel: "all",
+  logSeverityLevel: 3,
+} as const;
+const RUN_OPTIONS = {};
+
+interface NativeSession {
+  loadModel(buffer: ArrayBufferLike, offset: number, length: number, options: object): void;
+  run(feeds: Tensors, fetches: Tensors, options: object): Tensors;
+  dispose(): void;
+}
+
+interface Native {
+  readonly InferenceSession: new () => NativeSession;
+}
+
+let cached: Native | null | undefined;
+
+function loadBinding(): Native | null {
+  if (cached === undefined) {
+    try {
+      const loaded = createRequire(import.meta.url)("onnxruntime-node/dist/binding.js");
+      loaded.initOrt();
+      cached = typeof loaded.binding.InferenceSession === "function" ? (loaded.binding as Native) : null;
+    } catch {
+      cached = null;
+    }
+  }
+  return cached;
+}

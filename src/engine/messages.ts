@@ -1,0 +1,76 @@
+/**
+ * Records from the runtime to an engine. Each begins with its number and the request's; then:
+ *
+ * - SUBMIT: model, options, inputs (count, then for each: index, tensor).
+ * - OPEN: model, options, state (0, or 1 and values).
+ * - PUSH: inputs. MARKER: marker. FORK: the new session's request, options of it.
+ * - END, CANCEL, PAUSE, RESUME, SUSPEND: nothing.
+ */
+export const command = {
+  SUBMIT: 1,
+  OPEN: 2,
+  PUSH: 3,
+  END: 4,
+  CANCEL: 5,
+  PAUSE: 6,
+  RESUME: 7,
+  MARKER: 8,
+  SUSPEND: 9,
+  FORK: 10,
+} as const;
+
+/**
+ * Records from an engine to the runtime. Each begins with its number and the request's; then:
+ *
+ * - OUTPUT: step, outputs (count, then for each: index, tensor). DONE: cells, queue ms, compute ms, outputs.
+ * - FAILED: index of the fault code, message. MARKER: marker. SUSPENDED: values.
+ */
+export const event = { OUTPUT: 1, DONE: 2, FAILED: 3, MARKER: 4, SUSPENDED: 5 } as const;
+
+/** What an engine knows about the wishes of a caller. */
+export interface EngineOptions {
+  readonly priority: number;
+  /** From now; `Infinity` for no limit. */
+  readonly timeoutMs: number;
+  readonly maxSteps: number;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly seed: number;
+  /** Whether outputs of every step are wanted. */
+  readonly stream: boolean;
+}
+
+interface Writer {
+  int(value: number): void;
+  double(value: number): void;
+}
+
+interface Reader {
+  int(): number;
+  double(): number;
+}
+
+export function writeOptions(to: Writer, options: EngineOptions): void {
+  to.int(options.priority);
+  to.double(options.timeoutMs);
+  to.double(options.maxSteps);
+  to.double(options.temperature);
+  to.int(options.topK);
+  to.double(options.topP);
+  to.int(options.seed);
+  to.int(options.stream ? 1 : 0);
+}
+
+export function readOptions(from: Reader): EngineOptions {
+  return {
+    priority: from.int(),
+    timeoutMs: from.double(),
+    maxSteps: from.double(),
+    temperature: from.double(),
+    topK: from.int(),
+    topP: from.double(),
+    seed: from.int() >>> 0,
+    stream: from.int() === 1,
+  };
+}
