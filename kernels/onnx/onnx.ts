@@ -15,6 +15,8 @@ import { loadSession, type Session, type Tensors } from "./session.ts";
 import { givenGraph } from "./step-graph.ts";
 
 export interface OnnxOptions {
+  /** Threads of one call; more than 1 pays only where no other engine wants the core. @default 1 */
+  readonly threads?: number;
   /** Most rows times steps of one task; 1 or more. Costs that many rows of every state, input and output, twice. @default 256 */
   readonly maxBatch?: number;
   /**
@@ -26,7 +28,7 @@ export interface OnnxOptions {
   readonly stepBytes?: number;
 }
 
-/** Runs cells with ONNX Runtime on one CPU core. */
+/** Runs cells with ONNX Runtime on the CPU. */
 export class OnnxKernel implements Kernel {
   readonly name = "onnx";
   readonly cells: readonly CellSpec[];
@@ -58,12 +60,12 @@ export class OnnxKernel implements Kernel {
 
   /** Throws INVALID_REQUEST where a given graph cannot be used. */
   static async load(cells: readonly CellSpec[], options: OnnxOptions = {}): Promise<OnnxKernel> {
-    const { maxBatch = 256, tableBytes = BUDGET, stepBytes = BUDGET } = options;
+    const { threads = 1, maxBatch = 256, tableBytes = BUDGET, stepBytes = BUDGET } = options;
     const forms: LoadedForm[][] = [];
     for (const cell of cells) {
       const loaded: LoadedForm[] = [];
       for (const form of formsOf(cell, maxBatch, tableBytes, stepBytes)) {
-        loaded.push({ ...form, session: await loadSession(form.graph.onnx) });
+        loaded.push({ ...form, session: await loadSession(form.graph.onnx, threads) });
       }
       forms.push(loaded);
     }

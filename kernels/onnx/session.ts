@@ -11,21 +11,22 @@ export interface Session {
 export type Tensors = Record<string, Tensor>;
 
 /**
- * Loads a graph with one thread of its own. `InferenceSession.run` calls the native run inside `setImmediate`, which costs
+ * Loads a graph to run on `threads` threads, of which the caller's is one. `InferenceSession.run` calls the native run inside `setImmediate`, which costs
  * 2 us and a turn of the event loop; the binding below it is synchronous, so an engine's loop takes that where it can be
  * loaded (it is no public interface) and the public one elsewhere.
  */
-export async function loadSession(onnx: Uint8Array): Promise<Session> {
+export async function loadSession(onnx: Uint8Array, threads: number): Promise<Session> {
+  const options = { ...OPTIONS, intraOpNumThreads: threads };
   const native = loadBinding();
   if (!native) {
-    const session = await InferenceSession.create(onnx, OPTIONS);
+    const session = await InferenceSession.create(onnx, options);
     return {
       run: (feeds, fetches) => session.run(feeds, fetches).then(() => undefined),
       dispose: () => session.release(),
     };
   }
   const session = new native.InferenceSession();
-  session.loadModel(onnx.buffer, onnx.byteOffset, onnx.byteLength, OPTIONS);
+  session.loadModel(onnx.buffer, onnx.byteOffset, onnx.byteLength, options);
   return {
     run: (feeds, fetches) => {
       session.run(feeds, fetches, RUN_OPTIONS);
@@ -36,7 +37,6 @@ export async function loadSession(onnx: Uint8Array): Promise<Session> {
 
 const OPTIONS = {
   executionProviders: ["cpu"],
-  intraOpNumThreads: 1,
   interOpNumThreads: 1,
   executionMode: "sequential",
   graphOptimizationLevel: "all",

@@ -1,0 +1,655 @@
+import type { Values } from "../../kernels/kernel.ts";
+import { Heap } from "../../scheduler/heap.ts";
+import type { Policy } from "../../scheduler/policy.ts";
+import { Scheduler, type Task } from "../../scheduler/scheduler.ts";
+import type { Clock } from "../core/clock.ts";
+import { Fault, type FaultCode, faultCodes } from "../core/faults.ts";
+import { sizeOf, type Tensor } from "../core/tensor.ts";
+import { checkInput, RequestGraph } from "./graph.ts";
+import { command, event, readOptions } from "./messages.ts";
+import type { LoadedModel } from "./model.ts";
+import { PacketReader, PacketWriter } from "./packet.ts";
+import { type Collected, EngineRun, Request, type SessionRun, type Waypoint } from "./request.ts";
+import { advance, sample, uniformOf } from "./sampling.ts";
+
+export interface EngineSettings {
+  readonly models: readonly LoadedModel[];
+  readonly policy: Policy;
+  readonly clock: Clock;
+}
+
+/** One device: takes commands, runs one batched cell at a time, and says what came of it. */
+export class Engine {
+  /** What the runtime has not been told yet. */
+  readonly outbox = new PacketWriter();
+  /** Cells and tasks that have run, and rows of the last task. */
+  cells = 0;
+  tasks = 0;
+  rows = 0;
+  readonly #models: readonly LoadedModel[];
+  readonly #clock: Clock;
+  readonly #scheduler: Scheduler;
+  /** By type of the scheduler. */
+  readonly #modelOf: LoadedModel[] = [];
+  readonly #requests = new Map<number, Request>();
+  /** By number of the subgraph. */
+  readonly #runs: EngineRun[] = [];
+  readonly #deadlines = new Heap<Request>((a, b) => a.deadlineMs < b.deadlineMs);
+  /** Room for the slots of one task. */
+  readonly #reads: Int32Array;
+  readonly #writes: Int32Array;
+  #arrivals = 0;
+
+  constructor({ models, policy, clock }: EngineSettings) {
+    this.#models = models;
+    this.#clock = clock;
+    for (const model of models) {
+      model.firstType = this.#modelOf.length;
+      for (const _ of model.types) this.#modelOf.push(model);
+    }
+    this.#scheduler = new Scheduler({ types: models.flatMap(({ types }) => types), policy });
+    const most = Math.max(1, ...models.map(({ kernel }) => kernel.maxBatch));
+    this.#reads = new Int32Array(2 * most);
+    this.#writes = new Int32Array(most);
+  }
+
+  /** Requests and sessions that have not ended. */
+  get active(): number {
+    return this.#requests.size;
+  }
+
+  /** The earliest deadline on the clock, or `Infinity`. */
+  get nextDeadlineMs(): number {
+    for (;;) {
+      const request = this.#deadlines.peek();
+      if (!request?.ended) return request?.deadlineMs ?? Number.POSITIVE_INFINITY;
+      this.#deadlines.pop();
+    }
+  }
+
+  /** Obeys the commands of a packet. */
+  receive(packet: ArrayBuffer): void {
+    const reader = new PacketReader(packet);
+    while (!reader.isDone) this.#obey(reader);
+  }
+
+  /** Runs one task; answers whether there was one. A promise where the kernel is asynchronous. */
+  step(): boolean | Promise<boolean> {
+    this.#expire();
+    const task = this.#scheduler.next(0);
+    if (!task) {
+      this.rows = 0;
+      return false;
+    }
+    this.tasks++;
+    this.rows = task.rows;
+    this.cells += task.rows * task.steps;
+    try {
+      const pending = this.#submit(task);
+      if (pending)
+        return pending
+          .then(
+            () => this.#finish(task),
+            (error) => this.#fail(task, error),
+          )
+          .then(() => true);
+      this.#finish(task);
+    } catch (error) {
+      this.#fail(task, error);
+    }
+    return true;
+  }
+
+  async dispose(): Promise<void> {
+    for (const { kernel } of this.#models) await kernel.dispose();
+  }
+
+  #obey(reader: PacketReader): void {
+    const kind = reader.int();
+    const id = reader.int();
+    if (kind === command.SUBMIT) this.#admit(id, reader);
+    else if (kind === command.OPEN) this.#open(id, reader);
+    else this.#change(kind, id, reader);
+  }
+
+  /** Obeys a command about a request that was admitted, unless it has ended. */
+  #change(kind: number, id: number, reader: PacketReader): void {
+    const inputs = kind === command.PUSH ? readInputs(reader) : undefined;
+    const argument = kind === command.MARKER || kind === command.FORK ? reader.int() : 0;
+    const options = kind === command.FORK ? readOptions(reader) : undefined;
+    const request = this.#requests.get(id);
+    if (!request) {
+      if (kind === command.FORK)
+        this.#tellFailed(argument, "SESSION_NOT_FOUND", "the session to fork has ended");
+      return;
+    }
+    try {
+      if (kind === command.CANCEL) this.#endWith(request, "CANCELLED", "the request was cancelled");
+      else if (kind === command.PAUSE) this.#pause(request);
+      else if (kind === command.RESUME) this.#resume(request);
+      else if (kind === command.PUSH) this.#push(request, inputs!);
+      else if (kind === command.END) this.#seal(request);
+      else if (kind === command.MARKER)
+        this.#waypoint(request, { at: request.session!.known, kind: "marker", marker: argument });
+      else if (kind === command.SUSPEND)
+        this.#waypoint(request, { at: request.session!.known, kind: "suspend" });
+      else if (kind === command.FORK) {
+        const child = this.#newRequest(argument, request.model, options!);
+        this.#addSession(child);
+        this.#scheduler.pause(child.session!.run.subgraph);
+        this.#waypoint(request, { at: request.session!.known, kind: "fork", child });
+      }
+    } catch (error) {
+      this.#endWithFault(request, Fault.from(error));
+    }
+  }
+
+  #admit(id: number, reader: PacketReader): void {
+    const request = this.#newRequest(id, this.#models[reader.int()]!, readOptions(reader));
+    const inputs = readInputs(reader);
+    const { definition, unfold } = request.model;
+    const named: Record<string, Tensor> = {};
+    definition.inputs.forEach(({ name }, i) => {
+      if (inputs[i]) named[name] = inputs[i];
+    });
+    try {
+      unfold(new RequestGraph(request), named, { maxSteps: request.options.maxSteps });
+      if (request.runs.length === 0)
+        throw new Fault("INTERNAL", `model '${definition.name}' unfolded into no cells`);
+      this.#refuseImpossible(request);
+      for (const run of request.runs) this.#add(run);
+    } catch (error) {
+      this.#endWithFault(request, Fault.from(error));
+    }
+  }
+
+  #open(id: number, reader: PacketReader): void {
+    const request = this.#newRequest(id, this.#models[reader.int()]!, readOptions(reader));
+    const state = reader.int() === 1 ? reader.floats() : undefined;
+    const run = this.#addSession(request);
+    if (state) {
+      run.slot = this.#takeSlot(request.model);
+      request.model.kernel.write(run.slot, state);
+    }
+  }
+
+  #newRequest(id: number, model: LoadedModel, options: ReturnType<typeof readOptions>): Request {
+    const request = new Request(id, model, options, this.#arrivals++, this.#clock.now());
+    this.#requests.set(id, request);
+    if (request.deadlineMs !== Number.POSITIVE_INFINITY) this.#deadlines.push(request);
+    return request;
+  }
+
+  #refuseImpossible({ runs, options }: Request): void {
+    let leastMs = 0;
+    for (const run of runs) leastMs = Math.max(leastMs, run.leastMs);
+    if (leastMs <= options.timeoutMs) return;
+    throw new Fault(
+      "DEADLINE_EXCEEDED",
+      `a time limit of ${options.timeoutMs} ms cannot be met: the cells alone take at least ${leastMs.toFixed(1)} ms`,
+    );
+  }
+
+  #add(run: EngineRun): void {
+    const { request, generate } = run;
+    request.open++;
+    run.subgraph = this.#scheduler.add({
+      type: run.type,
+      steps: run.steps,
+      stepsAhead: generate === undefined,
+      priority: request.options.priority,
+      deadlineMs: request.deadlineMs,
+      arrival: request.arrival,
+      after: run.from.filter(({ isDone }) => !isDone).map(({ subgraph }) => subgraph),
+    });
+    this.#runs[run.subgraph] = run;
+  }
+
+  #addSession(request: Request): EngineRun {
+    const { definition } = request.model;
+    const { program } = definition;
+    const cell = program.kind === "session" ? program.cell : "";
+    const run = new EngineRun(
+      request,
+      cell,
+      definition.cells.findIndex(({ name }) => name === cell),
+      [],
+      [],
+    );
+    request.session = { run, pushed: [], steps: 0, known: 0, waypoints: [] };
+    request.runs.push(run);
+    request.open = 1;
+    definition.outputs.forEach(({ name }, output) => {
+      const cellOutput = definition.cells[run.index]!.outputs.findIndex((spec) => spec.name === name);
+      const { shape } = definition.cells[run.index]!.outputs[cellOutput]!;
+      run.collected.push({
+        output,
+        cellOutput,
+        all: false,
+        shape,
+        size: sizeOf(shape),
+        values: NONE,
+        length: 0,
+      });
+    });
+    run.subgraph = this.#scheduler.add({
+      type: run.type,
+      steps: 0,
+      open: true,
+      priority: request.options.priority,
+      deadlineMs: request.deadlineMs,
+      arrival: request.arrival,
+    });
+    this.#runs[run.subgraph] = run;
+    return run;
+  }
+
+  #push(request: Request, tensors: readonly Tensor[]): void {
+    const session = request.session!;
+    const { run } = session;
+    const { cells, inputs } = request.model.definition;
+    const values = cells[run.index]!.inputs.map(({ name }) => {
+      const at = inputs.findIndex((input) => input.name === name);
+      return checkInput(request, run.index, name, tensors[at]);
+    });
+    const steps = tensors[0]!.shape[0]!;
+    if (steps === 0) return;
+    if (run.position === session.steps) {
+      run.inputs = values;
+      run.position = 0;
+      session.steps = steps;
+    } else session.pushed.push({ inputs: values, steps });
+    session.known += steps;
+    this.#scheduler.extend(run.subgraph, steps);
+  }
+
+  #seal(request: Request): void {
+    const { run } = request.session!;
+    if (!this.#scheduler.seal(run.subgraph)) return;
+    this.#scheduler.settle(run.subgraph);
+    this.#runDone(run);
+  }
+
+  #pause(request: Request): void {
+    if (request.paused) return;
+    request.paused = true;
+    for (const run of request.runs) if (!run.isDone) this.#scheduler.pause(run.subgraph);
+  }
+
+  #resume(request: Request): void {
+    if (!request.paused) return;
+    request.paused = false;
+    for (const run of request.runs) if (!run.isDone) this.#scheduler.resume(run.subgraph);
+  }
+
+  #waypoint(request: Request, waypoint: Waypoint): void {
+    const session = request.session!;
+    session.waypoints.push(waypoint);
+    if (session.run.done >= waypoint.at) this.#reach(session);
+  }
+
+  /** Does what was asked for once the present step has run. */
+  #reach(session: SessionRun): void {
+    const { run, waypoints } = session;
+    const { request } = run;
+    const { kernel } = request.model;
+    while (waypoints.length > 0 && waypoints[0]!.at <= run.done) {
+      const waypoint = waypoints.shift()!;
+      if (waypoint.kind === "marker") {
+        this.outbox.int(event.MARKER);
+        this.outbox.int(request.id);
+        this.outbox.int(waypoint.marker);
+        continue;
+      }
+      if (run.slot < 0) run.slot = this.#takeSlot(request.model);
+      const state = kernel.read(run.slot);
+      if (waypoint.kind === "suspend") {
+        this.outbox.int(event.SUSPENDED);
+        this.outbox.int(request.id);
+        this.outbox.values(state);
+        this.#forget(request);
+        return;
+      }
+      const child = waypoint.child.session!.run;
+      if (waypoint.child.ended) continue;
+      child.slot = this.#takeSlot(request.model);
+      kernel.write(child.slot, state);
+      if (!waypoint.child.paused) this.#scheduler.resume(child.subgraph);
+    }
+  }
+
+  /** Puts the slots and inputs of a task in place and runs it. */
+  #submit(task: Task): void | Promise<void> {
+    const model = this.#modelOf[task.type]!;
+    const cell = task.type - model.firstType;
+    const { kernel } = model;
+    const spec = model.definition.cells[cell]!;
+    const { rows, steps, subgraphs } = task;
+    for (let row = 0; row < rows; row++) {
+      const run = this.#runs[subgraphs[row]!]!;
+      if (run.done === 0) this.#begin(run);
+      if (spec.reads === 1) this.#reads[row] = run.done === 0 ? firstRead(run) : run.slot;
+      else if (spec.reads === 2) {
+        this.#reads[2 * row] = run.from[0]!.slot;
+        this.#reads[2 * row + 1] = run.from[1]!.slot;
+      }
+      this.#writes[row] = run.slot;
+    }
+    if (spec.inputs.length > 0) {
+      const staged = kernel.stage(cell, rows, steps);
+      for (let input = 0; input < staged.length; input++) {
+        this.#stage(task, input, sizeOf(spec.inputs[input]!.shape), staged[input]!);
+      }
+    }
+    return kernel.run({ cell, rows, steps, reads: this.#reads, writes: this.#writes });
+  }
+
+  /** Gives a run that begins its slot: that of the run before, where nobody else reads it. */
+  #begin(run: EngineRun): void {
+    const { request, from } = run;
+    const { model } = request;
+    if (request.startedMs < 0) request.startedMs = this.#clock.now();
+    const spec = model.definition.cells[run.index]!;
+    if (run.slot >= 0 || !spec.writes) return;
+    const before = from[0];
+    if (spec.reads === 1 && before && before.readers === 1) {
+      run.slot = before.slot;
+      before.slot = -1;
+      return;
+    }
+    run.slot = this.#takeSlot(model);
+  }
+
+  #stage(task: Task, input: number, size: number, to: Values): void {
+    const { rows, steps, subgraphs } = task;
+    for (let row = 0; row < rows; row++) {
+      const run = this.#runs[subgraphs[row]!]!;
+      if (run.generate && run.done > 0) {
+        to[row] = run.token;
+        continue;
+      }
+      const { session } = run.request;
+      if (session && run.position + steps > session.steps) {
+        stageAcrossPushes(session, input, size, to, row, rows, steps);
+        continue;
+      }
+      const from = run.inputs[input]!;
+      for (let step = 0; step < steps; step++) {
+        copy(from, (run.position + step) * size, to, (step * rows + row) * size, size);
+      }
+    }
+  }
+
+  /** Takes a task's outputs, then lets ended runs go. */
+  #finish(task: Task): void {
+    this.#takeOutputs(task);
+    this.#scheduler.complete(task, (subgraph) => this.#runDone(this.#runs[subgraph]!));
+  }
+
+  #takeOutputs(task: Task): void {
+    const model = this.#modelOf[task.type]!;
+    const cell = task.type - model.firstType;
+    const outputs = model.kernel.outputs(cell);
+    const { rows, steps, subgraphs } = task;
+    for (let row = 0; row < rows; row++) {
+      const run = this.#runs[subgraphs[row]!]!;
+      const { request } = run;
+      if (run.done === 0) this.#releaseBefore(run);
+      run.done += steps;
+      run.position += steps;
+      request.cells += steps;
+      if (request.ended) continue;
+      if (run.generate) this.#generated(run, outputs, row);
+      else if (run.collected.length > 0) this.#collect(run, outputs, row, rows, steps);
+      if (request.session) this.#sessionStepped(request.session);
+    }
+  }
+
+  /** Takes the outputs of a generating run's step: chooses its next token and sees whether it ends. */
+  #generated(run: EngineRun, outputs: readonly Values[], row: number): void {
+    const { request, generate } = run;
+    const { temperature } = request.options;
+    const specs = request.model.definition.cells[run.index]!.outputs;
+    const at = specs.findIndex(({ name }) => name === "token");
+    if (temperature === 0) run.token = outputs[at]![row]!;
+    else {
+      const logits = specs.findIndex(({ name }) => name === "logits");
+      const width = sizeOf(specs[logits]!.shape);
+      request.random = advance(request.random);
+      const uniform = uniformOf(request.random);
+      run.token = sample(outputs[logits]!, row * width, width, request.options, uniform);
+    }
+    if (run.token === generate!.stop) {
+      this.#scheduler.finish(run.subgraph);
+      return;
+    }
+    for (const collected of run.collected) {
+      if (collected.cellOutput === at) {
+        if (collected.length === collected.values.length) grow(collected, run.steps);
+        collected.values[collected.length++] = run.token;
+      } else take(collected, outputs, row, run.steps);
+    }
+    if (request.options.stream) this.#emit(run, run.done - 1, outputs, row, run.token);
+  }
+
+  #collect(run: EngineRun, outputs: readonly Values[], row: number, rows: number, steps: number): void {
+    const { request } = run;
+    const isLast = run.done === run.steps;
+    for (let step = 0; step < steps; step++) {
+      const at = step * rows + row;
+      if (request.options.stream) this.#emit(run, run.done - steps + step, outputs, at);
+      if (request.session) continue;
+      for (const collected of run.collected) {
+        if (collected.all || (isLast && step === steps - 1)) take(collected, outputs, at, run.steps);
+      }
+    }
+  }
+
+  #emit(run: EngineRun, step: number, outputs: readonly Values[], at: number, token?: number): void {
+    const { outbox } = this;
+    const { collected } = run;
+    outbox.int(event.OUTPUT);
+    outbox.int(run.request.id);
+    outbox.int(step);
+    outbox.int(collected.length);
+    for (let i = 0; i < collected.length; i++) {
+      const { output, cellOutput, shape, size } = collected[i]!;
+      outbox.int(output);
+      const values = outputs[cellOutput]!;
+      if (token !== undefined && size === 1 && values instanceof Int32Array) {
+        tokenOut[0] = token;
+        outbox.tensor(shape, tokenOut);
+      } else outbox.tensor(shape, values, at * size, size);
+    }
+  }
+
+  #sessionStepped(session: SessionRun): void {
+    const { run } = session;
+    while (run.position >= session.steps && session.pushed.length > 0) {
+      const next = session.pushed.shift()!;
+      run.position -= session.steps;
+      run.inputs = next.inputs;
+      session.steps = next.steps;
+    }
+    if (session.waypoints.length > 0) this.#reach(session);
+  }
+
+  /** A run that has begun needs the states it began from no more. */
+  #releaseBefore(run: EngineRun): void {
+    for (const before of run.from) {
+      before.readers--;
+      if (before.readers === 0) this.#freeSlot(before);
+    }
+  }
+
+  #runDone(run: EngineRun): void {
+    const { request } = run;
+    run.isDone = true;
+    this.#runs[run.subgraph] = GONE;
+    if (run.readers === 0) this.#freeSlot(run);
+    request.open--;
+    if (request.open === 0 && !request.ended) this.#answer(request);
+  }
+
+  #answer(request: Request): void {
+    const { outbox } = this;
+    const now = this.#clock.now();
+    const startedMs = request.startedMs < 0 ? now : request.startedMs;
+    outbox.int(event.DONE);
+    outbox.int(request.id);
+    outbox.int(request.cells);
+    outbox.double(startedMs - request.admittedMs);
+    outbox.double(now - startedMs);
+    const { results } = request;
+    outbox.int(results.length);
+    for (const { output, shape, all, size, values, length } of results) {
+      outbox.int(output);
+      outbox.tensor(all ? [length / size, ...shape] : shape, values, 0, length);
+    }
+    this.#forget(request);
+  }
+
+  #expire(): void {
+    const now = this.#clock.now();
+    while (this.nextDeadlineMs <= now) {
+      const request = this.#deadlines.pop()!;
+      const { timeoutMs } = request.options;
+      this.#endWith(request, "DEADLINE_EXCEEDED", `the request took longer than its ${timeoutMs} ms`);
+    }
+  }
+
+  /** After a task has failed: tries it row by row, so that only the request whose fault it is ends. */
+  #fail(task: Task, error: unknown): void {
+    for (const subgraph of task.subgraphs.subarray(0, task.rows)) {
+      const alone: Task = { ...task, rows: 1, subgraphs: Int32Array.of(subgraph) };
+      try {
+        if (task.rows === 1) throw error;
+        if (this.#submit(alone)) throw error;
+        this.#takeOutputs(alone);
+      } catch (cause) {
+        const { request, cell } = this.#runs[subgraph]!;
+        const fault = Fault.from(cause);
+        const message = `cell '${cell}' of model '${request.model.definition.name}' failed: ${fault.message}`;
+        if (!request.ended) this.#endWith(request, fault.code, message);
+      }
+    }
+    this.#scheduler.complete(task, (subgraph) => this.#runDone(this.#runs[subgraph]!));
+  }
+
+  #endWithFault(request: Request, fault: Fault): void {
+    this.#endWith(request, fault.code, fault.message);
+  }
+
+  #endWith(request: Request, code: FaultCode, message: string): void {
+    this.#tellFailed(request.id, code, message);
+    this.#forget(request);
+  }
+
+  #tellFailed(id: number, code: FaultCode, message: string): void {
+    this.outbox.int(event.FAILED);
+    this.outbox.int(id);
+    this.outbox.int(faultCodes.indexOf(code));
+    this.outbox.text(message);
+  }
+
+  /** Takes a request out of everything, after its last word. */
+  #forget(request: Request): void {
+    request.ended = true;
+    this.#requests.delete(request.id);
+    for (const run of request.runs) {
+      if (run.isDone || run.subgraph < 0) continue;
+      if (!this.#scheduler.remove(run.subgraph)) continue;
+      this.#runs[run.subgraph] = GONE;
+      run.isDone = true;
+    }
+    for (const run of request.runs) if (run.isDone) this.#freeSlot(run);
+    for (const waypoint of request.session?.waypoints ?? []) {
+      if (waypoint.kind === "fork" && !waypoint.child.ended) {
+        this.#endWith(waypoint.child, "CANCELLED", "the session it was to be forked from has ended");
+      }
+    }
+  }
+
+  #takeSlot(model: LoadedModel): number {
+    const slot = model.freeSlots.pop();
+    if (slot !== undefined) return slot;
+    const taken = model.slots++;
+    if (taken >= model.reserved) {
+      model.reserved = Math.max(model.kernel.maxBatch, model.reserved * 2);
+      model.kernel.reserve(model.reserved);
+    }
+    return taken;
+  }
+
+  #freeSlot(run: EngineRun): void {
+    if (run.slot < 0) return;
+    const { model } = run.request;
+    model.kernel.clear(run.slot);
+    model.freeSlots.push(run.slot);
+    run.slot = -1;
+  }
+}
+
+/** Stands for runs that have ended, so that the table stays of one kind. */
+const GONE = undefined as unknown as EngineRun;
+const NONE = new Float32Array(0);
+const tokenOut = new Int32Array(1);
+/** Below this many values a loop is quicker than `set`. */
+const FEW = 24;
+
+/** The slot a run's first step reads: that of the run before, where it was not taken over. */
+function firstRead({ from, slot }: EngineRun): number {
+  return from.length > 0 && from[0]!.slot >= 0 ? from[0]!.slot : slot;
+}
+
+function readInputs(reader: PacketReader): Tensor[] {
+  const inputs: Tensor[] = [];
+  for (let count = reader.int(); count > 0; count--) inputs[reader.int()] = reader.tensor();
+  return inputs;
+}
+
+function copy(from: Values, at: number, to: Values, into: number, size: number): void {
+  if (size < FEW) for (let i = 0; i < size; i++) to[into + i] = from[at + i]!;
+  else to.set(from.subarray(at, at + size), into);
+}
+
+/** Adds one step's values of an output to what a request gets in the end. */
+function take(collected: Collected, outputs: readonly Values[], at: number, steps: number): void {
+  const { size, length } = collected;
+  const { values } = collected;
+  if (length + size > values.length) grow(collected, steps);
+  copy(outputs[collected.cellOutput]!, at * size, collected.values, length, size);
+  collected.length = length + size;
+}
+
+function grow(collected: Collected, steps: number): void {
+  const { values, size } = collected;
+  const length = Math.min(Math.max(values.length * 2, size), steps * size);
+  const grown = values instanceof Int32Array ? new Int32Array(length) : new Float32Array(length);
+  grown.set(values);
+  collected.values = grown;
+}
+
+function stageAcrossPushes(
+  { run, pushed, steps: present }: SessionRun,
+  input: number,
+  size: number,
+  to: Values,
+  row: number,
+  rows: number,
+  steps: number,
+): void {
+  let from = run.inputs[input]!;
+  let position = run.position;
+  let end = present;
+  let next = 0;
+  for (let step = 0; step < steps; step++) {
+    while (position === end) {
+      from = pushed[next]!.inputs[input]!;
+      end = pushed[next++]!.steps;
+      position = 0;
+    }
+    copy(from, position * size, to, (step * rows + row) * size, size);
+    position++;
+  }
+}

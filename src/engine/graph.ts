@@ -1,0 +1,90 @@
+import type { CellRun, Graph, Run } from "../../models/definition.ts";
+import { Fault } from "../core/faults.ts";
+import { checkTensor, sizeOf, type Tensor } from "../core/tensor.ts";
+import { EngineRun, type Request } from "./request.ts";
+
+/** Collects the runs of one request; each is checked as it is added. */
+export class RequestGraph implements Graph {
+  readonly #request: Request;
+
+  constructor(request: Request) {
+    this.#request = request;
+  }
+
+  run(cell: string, { inputs = {}, steps, from = [], generate }: CellRun): Run {
+    const request = this.#request;
+    const { cells } = request.model.definition;
+    const index = cells.findIndex(({ name }) => name === cell);
+    const spec = cells[index];
+    if (!spec) throw new Fault("INTERNAL", `model '${request.model.definition.name}' has no cell '${cell}'`);
+    if (from.length > 0 ? from.length !== spec.reads : spec.reads === 2) {
+      throw new Fault(
+        "INTERNAL",
+        `a run of cell '${cell}' begins from ${from.length} runs, it reads ${spec.reads}`,
+      );
+    }
+    const values = spec.inputs.map((input) => checkInput(request, index, input.name, inputs[input.name]));
+    const known = spec.inputs.length > 0 ? inputs[spec.inputs[0]!.name]!.shape[0]! : (steps ?? 0);
+    for (const { name } of spec.inputs) {
+      const length = inputs[name]!.shape[0];
+      if (length !== known)
+        throw new Fault("INVALID_INPUT", `input '${name}' has ${length} steps, others have ${known}`);
+    }
+    if (known < 1 || (generate && known !== 1)) {
+      throw new Fault(
+        "INVALID_INPUT",
+        `the input of model '${request.model.definition.name}' has ${known} steps`,
+      );
+    }
+    const run = new EngineRun(request, cell, index, values, from as readonly EngineRun[], generate);
+    run.steps = generate ? generate.maxSteps : known;
+    const own = (generate ? 1 : known) * request.model.profiles[index]!.stepMs;
+    for (const before of run.from) run.leastMs = Math.max(run.leastMs, before.leastMs);
+    run.leastMs += own;
+    request.runs.push(run);
+    return run;
+  }
+
+  output(name: string, run: Run, output: string, collect: "last" | "all"): void {
+    const { definition } = this.#request.model;
+    const from = run as EngineRun;
+    const cell = definition.cells[from.index]!;
+    const cellOutput = cell.outputs.findIndex((spec) => spec.name === output);
+    const index = definition.outputs.findIndex((spec) => spec.name === name);
+    if (cellOutput < 0 || index < 0) {
+      throw new Fault(
+        "INTERNAL",
+        `model '${definition.name}' cannot give '${output}' of '${run.cell}' as '${name}'`,
+      );
+    }
+    const { shape, dtype } = cell.outputs[cellOutput]!;
+    const all = collect === "all";
+    const size = sizeOf(shape);
+    const length = size * (all ? (from.generate ? Math.min(from.steps, FIRST_TOKENS) : from.steps) : 1);
+    const values = dtype === "int32" ? new Int32Array(length) : new Float32Array(length);
+    const collected = { output: index, cellOutput, all, shape, size, values, length: 0 };
+    from.collected.push(collected);
+    this.#request.results[index] = collected;
+  }
+}
+
+/** The values of one input with a leading axis of steps, after checking that they fit the cell. */
+export function checkInput(request: Request, cell: number, name: string, tensor: Tensor | undefined) {
+  const spec = request.model.definition.cells[cell]!;
+  const input = spec.inputs.find((one) => one.name === name)!;
+  if (!tensor) throw new Fault("INVALID_INPUT", `input '${name}' is missing`);
+  checkTensor(tensor, { ...input, shape: [-1, ...input.shape] });
+  const { body } = spec;
+  if (name === "token" && "embedding" in body && body.embedding) {
+    const wrong = tensor.data.findIndex((token) => token < 0 || token >= body.embedding!.rows);
+    if (wrong >= 0) {
+      throw new Fault(
+        "INVALID_INPUT",
+        `input 'token' holds ${tensor.data[wrong]} at ${wrong}, tokens go from 0 to ${body.embedding.rows - 1}`,
+      );
+    }
+  }
+  return tensor.data;
+}
+
+const FIRST_TOKENS = 16;

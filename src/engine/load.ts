@@ -1,0 +1,52 @@
+import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import { type PolicyName, policies } from "../../scheduler/policy.ts";
+import { wallClock } from "../core/clock.ts";
+import { Fault } from "../core/faults.ts";
+import { Engine } from "./engine.ts";
+import { loadModel } from "./model.ts";
+
+/** Where an engine finds a model: the definition itself, or a module whose default export is one. */
+export type ModelSource = { readonly definition: ModelDefinition } | { readonly module: string };
+
+export interface EngineConfig {
+  readonly policy: PolicyName;
+  readonly maxBatch?: number;
+  readonly threads: number;
+}
+
+/** What a loaded model is to the runtime. */
+export interface CellInfo {
+  readonly name: string;
+  readonly kind: string;
+  readonly maxBatch: number;
+}
+
+/** Makes an engine on the calling thread, with all models loaded and measured. */
+export async function loadEngine(
+  sources: readonly ModelSource[],
+  { policy, maxBatch, threads }: EngineConfig,
+): Promise<{ engine: Engine; cells: CellInfo[][] }> {
+  const models = [];
+  for (const source of sources) {
+    const definition = await definitionOf(source);
+    const kernel = await OnnxKernel.load(definition.cells, { threads });
+    models.push(await loadModel(definition, kernel, maxBatch === undefined ? {} : { maxBatch }));
+  }
+  return {
+    engine: new Engine({ models, policy: policies[policy], clock: wallClock }),
+    cells: models.map(({ definition, types }) =>
+      definition.cells.map(({ name, body }, i) => ({ name, kind: body.kind, maxBatch: types[i]!.maxBatch })),
+    ),
+  };
+}
+
+/** The definition that a source names. Throws INVALID_REQUEST where a module exports none. */
+export async function definitionOf(source: ModelSource): Promise<ModelDefinition> {
+  if ("definition" in source) return source.definition;
+  const loaded = (await import(source.module)) as { default?: ModelDefinition };
+  if (typeof loaded.default?.name !== "string" || !Array.isArray(loaded.default.cells)) {
+    throw new Fault("INVALID_REQUEST", `module '${source.module}' has no model as its default export`);
+  }
+  return loaded.default;
+}

@@ -1,0 +1,77 @@
+import type { Kernel } from "../../kernels/kernel.ts";
+import { CostCurve } from "../../scheduler/cost-curve.ts";
+
+/** What one cell costs on one device. */
+export interface CellProfile {
+  /** Absent where the kernel takes no time worth measuring. */
+  readonly curve?: CostCurve;
+  /** Fewest rows that reach nearly the best rate. */
+  readonly knee: number;
+  /** Most rows for which several steps per call pay. */
+  readonly maxStepRows: number;
+  /** Least milliseconds of one step, over all numbers of rows and steps. */
+  readonly stepMs: number;
+}
+
+/** Measures every cell of a kernel, with nothing else running. */
+export async function profileCells(kernel: Kernel): Promise<CellProfile[]> {
+  const profiles: CellProfile[] = [];
+  kernel.reserve(2 * kernel.maxBatch + 1);
+  for (let cell = 0; cell < kernel.cells.length; cell++) profiles.push(await profileCell(kernel, cell));
+  for (let slot = 0; slot <= 2 * kernel.maxBatch; slot++) kernel.clear(slot);
+  return profiles;
+}
+
+async function profileCell(kernel: Kernel, cell: number): Promise<CellProfile> {
+  const { reads } = kernel.cells[cell]!;
+  const writes = Int32Array.from({ length: kernel.maxBatch }, (_, row) => row);
+  const slots =
+    reads === 2
+      ? Int32Array.from({ length: 2 * kernel.maxBatch }, (_, i) => kernel.maxBatch + 1 + (i >> 1))
+      : writes;
+  const measure = async (rows: number, steps: number) => {
+    const task = { cell, rows, steps, reads: slots, writes };
+    let least = Number.POSITIVE_INFINITY;
+    const until = performance.now() + POINT_MS;
+    for (let runs = 0; runs < FEWEST_RUNS || (runs < MOST_RUNS && performance.now() < until); runs++) {
+      for (const values of kernel.stage(cell, rows, steps)) if (runs === 0) values.fill(0);
+      const start = performance.now();
+      const pending = kernel.run(task);
+      if (pending) await pending;
+      least = Math.min(least, performance.now() - start);
+    }
+    return least;
+  };
+  const points: [number, number][] = [];
+  for (const rows of POINTS) if (rows <= kernel.maxBatch) points.push([rows, await measure(rows, 1)]);
+  const last = points.at(-1)!;
+  if (last[1] < UNMEASURABLE_MS) {
+    return { knee: kernel.maxBatch, maxStepRows: 0, stepMs: 0 };
+  }
+  const curve = new CostCurve(points);
+  const most = kernel.stepSizes(cell).at(-1)!;
+  let stepMs = curve.ms(1);
+  let maxStepRows = 0;
+  for (const rows of STEP_ROWS) {
+    if (most === 1 || rows * most > kernel.maxBatch) break;
+    const ms = (await measure(rows, most)) / most;
+    stepMs = Math.min(stepMs, ms);
+    if (ms > curve.ms(rows) * STEPS_PAY) break;
+    maxStepRows = rows;
+  }
+  return { curve, knee: curve.knee(KNEE), maxStepRows, stepMs };
+}
+
+/** Rows around the quanta that matrix kernels were found to have, and the way to saturation. */
+const POINTS = [
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 18, 19, 24, 25, 32, 48, 64, 96, 128, 192, 256, 384, 512,
+];
+const STEP_ROWS = [1, 2, 4, 8, 16, 32];
+const POINT_MS = 1.5;
+const FEWEST_RUNS = 2;
+const MOST_RUNS = 40;
+/** Share of the best rate that is the knee. */
+const KNEE = 0.97;
+/** Several steps per call must take less than this share of single steps. */
+const STEPS_PAY = 0.95;
+const UNMEASURABLE_MS = 0.02;

@@ -1,0 +1,117 @@
+import type { Values } from "../../kernels/kernel.ts";
+import type { Run } from "../../models/definition.ts";
+import type { EngineOptions } from "./messages.ts";
+import type { LoadedModel } from "./model.ts";
+
+/** A request or session while an engine serves it. */
+export class Request {
+  readonly id: number;
+  readonly model: LoadedModel;
+  readonly options: EngineOptions;
+  readonly arrival: number;
+  readonly admittedMs: number;
+  readonly deadlineMs: number;
+  readonly runs: EngineRun[] = [];
+  /** By output of the model. */
+  readonly results: Collected[] = [];
+  /** Runs that are not done. */
+  open = 0;
+  startedMs = -1;
+  cells = 0;
+  /** Steps whose outputs were given away. */
+  emitted = 0;
+  random: number;
+  ended = false;
+  paused = false;
+  /** The run of a session that takes its input. */
+  session: SessionRun | undefined;
+
+  constructor(id: number, model: LoadedModel, options: EngineOptions, arrival: number, now: number) {
+    this.id = id;
+    this.model = model;
+    this.options = options;
+    this.arrival = arrival;
+    this.admittedMs = now;
+    this.deadlineMs = now + options.timeoutMs;
+    this.random = options.seed | 0;
+  }
+}
+
+/** One subgraph of a request: cells of one type, one after the other, on one slot. */
+export class EngineRun implements Run {
+  readonly cell: string;
+  readonly request: Request;
+  /** Index among the model's cells, and among the scheduler's types. */
+  readonly index: number;
+  readonly type: number;
+  readonly from: readonly EngineRun[];
+  readonly generate: { readonly stop: number; readonly maxSteps: number } | undefined;
+  subgraph = -1;
+  slot = -1;
+  /** By input of the cell: the values of the steps that are known. */
+  inputs: readonly Values[];
+  /** Steps in all; at most, where it generates. */
+  steps = 0;
+  /** The next step to run, counted within `inputs`. */
+  position = 0;
+  /** Steps that have run. */
+  done = 0;
+  /** Its last token, where it generates. */
+  token = 0;
+  /** Runs that begin from this one's last state and have not begun. */
+  readers = 0;
+  isDone = false;
+  /** Milliseconds that the longest path up to its end takes at least. */
+  leastMs = 0;
+  readonly collected: Collected[] = [];
+
+  constructor(
+    request: Request,
+    cell: string,
+    index: number,
+    inputs: readonly Values[],
+    from: readonly EngineRun[],
+    generate?: { readonly stop: number; readonly maxSteps: number },
+  ) {
+    this.request = request;
+    this.cell = cell;
+    this.index = index;
+    this.type = request.model.firstType + index;
+    this.inputs = inputs;
+    this.from = from;
+    this.generate = generate;
+    for (const run of from) run.readers++;
+  }
+}
+
+/** An output of the model that a run gives. */
+export interface Collected {
+  /** Among the model's outputs, and among the cell's. */
+  readonly output: number;
+  readonly cellOutput: number;
+  readonly all: boolean;
+  /** Shape and number of values of one step. */
+  readonly shape: readonly number[];
+  readonly size: number;
+  values: Values;
+  /** Values that are there. */
+  length: number;
+}
+
+/** What a session keeps besides its run. */
+export interface SessionRun {
+  readonly run: EngineRun;
+  /** Input after the present one: by push, then by input of the cell. */
+  readonly pushed: { readonly inputs: readonly Values[]; readonly steps: number }[];
+  /** Steps of the present input. */
+  steps: number;
+  /** Steps that were pushed so far. */
+  known: number;
+  /** What to do once this many steps have run; ascending. */
+  readonly waypoints: Waypoint[];
+}
+
+export type Waypoint =
+  | { readonly at: number; readonly kind: "marker"; readonly marker: number }
+  | { readonly at: number; readonly kind: "suspend" }
+  | { readonly at: number; readonly kind: "fork"; readonly child: Request };

@@ -1,0 +1,66 @@
+import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { Fault } from "../core/faults.ts";
+import { type EngineConfig, loadEngine, type ModelSource } from "./load.ts";
+
+/** What the runtime hands to an engine's thread. */
+export interface WorkerData {
+  readonly sources: readonly ModelSource[];
+  readonly config: EngineConfig;
+  readonly port: MessagePort;
+  /** See `shared`. */
+  readonly shared: SharedArrayBuffer;
+}
+
+/** What is shared with an engine's thread: a bell that is rung after every command, then counters as float64. */
+export const shared = { bytes: 32, bell: 0, cells: 1, tasks: 2, rows: 3 } as const;
+
+export type WorkerMessage =
+  | { readonly kind: "ready"; readonly cells: Awaited<ReturnType<typeof loadEngine>>["cells"] }
+  | { readonly kind: "refused"; readonly code: string; readonly message: string }
+  | { readonly kind: "packet"; readonly packet: ArrayBuffer };
+
+/** Longest sleep, so that a deadline on a clock that was set is not missed for long. */
+const LONGEST_WAIT_MS = 1000;
+
+async function main({ sources, config, port, shared: memory }: WorkerData): Promise<void> {
+  const post = (message: WorkerMessage) => port.postMessage(message);
+  const loaded = await loadEngine(sources, config).catch((error) => {
+    const { code, message } = Fault.from(error);
+    post({ kind: "refused", code, message });
+    return undefined;
+  });
+  if (!loaded) return;
+  const { engine, cells } = loaded;
+  post({ kind: "ready", cells });
+  const bell = new Int32Array(memory, 0, 1);
+  const counters = new Float64Array(memory);
+  let heard = -1;
+  for (;;) {
+    const rung = Atomics.load(bell, 0);
+    if (rung !== heard) {
+      heard = rung;
+      for (let got = receiveMessageOnPort(port); got; got = receiveMessageOnPort(port)) {
+        if (got.message === STOP) return engine.dispose();
+        engine.receive(got.message as ArrayBuffer);
+      }
+    }
+    const stepped = engine.step();
+    const ran = typeof stepped === "boolean" ? stepped : await stepped;
+    counters[shared.cells] = engine.cells;
+    counters[shared.tasks] = engine.tasks;
+    counters[shared.rows] = engine.rows;
+    if (!engine.outbox.isEmpty) {
+      const packet = engine.outbox.take();
+      port.postMessage({ kind: "packet", packet } satisfies WorkerMessage, [packet]);
+    }
+    if (!ran) {
+      const wait = Math.min(LONGEST_WAIT_MS, engine.nextDeadlineMs - performance.now());
+      if (wait > 0) Atomics.wait(bell, 0, heard, wait);
+    }
+  }
+}
+
+/** Tells an engine's thread to end. */
+export const STOP = "stop";
+
+if (workerData?.shared instanceof SharedArrayBuffer) await main(workerData as WorkerData);

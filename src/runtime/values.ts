@@ -1,0 +1,93 @@
+import { decode, encode } from "../../models/codec.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import { Fault } from "../core/faults.ts";
+import { checkTensor, int32, type Tensor } from "../core/tensor.ts";
+import type { Value, ValueSpec, Values } from "./types.ts";
+
+const MAX_INPUT_STEPS = 10_000;
+
+/**
+ * The tensors of a request, by input of the model; text is encoded, and where `steps` is set a value of one step gets its
+ * leading axis. Throws INVALID_INPUT or TOO_LARGE, naming the input.
+ */
+export function tensorsOf(model: ModelDefinition, values: Values, steps: boolean): Tensor[] {
+  const texts = model.text?.inputs ?? [];
+  const tensors: Tensor[] = [];
+  for (const [name, value] of Object.entries(values)) {
+    const text = texts.find((one) => one.name === name);
+    if (typeof value === "string" && !text) {
+      throw new Fault(
+        "INVALID_INPUT",
+        `input '${name}' is text, model '${model.name}' takes ${namesOf(model)}`,
+      );
+    }
+    const at = model.inputs.findIndex((input) => input.name === (text?.tensor ?? name));
+    const spec = model.inputs[at];
+    if (!spec) {
+      throw new Fault(
+        "INVALID_INPUT",
+        `model '${model.name}' has no input '${name}', it takes ${namesOf(model)}`,
+      );
+    }
+    let tensor = typeof value === "string" ? encoded(text!.codec, value) : value;
+    if (steps && tensor.shape.length === spec.shape.length - 1) {
+      tensor = { ...tensor, shape: [1, ...tensor.shape] } as Tensor;
+    }
+    checkTensor(tensor, spec);
+    checkFinite(tensor, name);
+    const most = model.maxInputSteps ?? MAX_INPUT_STEPS;
+    if (tensor.shape[0]! > most) {
+      throw new Fault(
+        "TOO_LARGE",
+        `input '${name}' has ${tensor.shape[0]} steps, model '${model.name}' takes ${most}`,
+      );
+    }
+    tensors[at] = tensor;
+  }
+  model.inputs.forEach((spec, at) => {
+    if (tensors[at]) return;
+    const name = texts.find(({ tensor }) => tensor === spec.name)?.name ?? spec.name;
+    throw new Fault("INVALID_INPUT", `input '${name}' of model '${model.name}' is missing`);
+  });
+  return tensors;
+}
+
+/** One output of the model as its callers see it: name and value. */
+export function valueOf(model: ModelDefinition, output: number, tensor: Tensor): readonly [string, Value] {
+  const { name } = model.outputs[output]!;
+  const text = model.text?.outputs.find((one) => one.tensor === name);
+  return text ? [text.name, decode(text.codec, tensor.data)] : [name, tensor];
+}
+
+export function inputSpecs({ inputs, text }: ModelDefinition): ValueSpec[] {
+  return inputs.map(({ name, dtype, shape }) => {
+    const codec = text?.inputs.find(({ tensor }) => tensor === name);
+    return codec ? { name: codec.name, type: "text", shape: [] } : { name, type: dtype, shape };
+  });
+}
+
+export function outputSpecs({ outputs, text }: ModelDefinition): ValueSpec[] {
+  return outputs.map(({ name, dtype, shape }) => {
+    const codec = text?.outputs.find(({ tensor }) => tensor === name);
+    return codec ? { name: codec.name, type: "text", shape: [] } : { name, type: dtype, shape };
+  });
+}
+
+function encoded(codec: Parameters<typeof encode>[0], text: string): Tensor {
+  const tokens = encode(codec, text);
+  return int32([tokens.length], tokens);
+}
+
+function checkFinite({ dtype, data }: Tensor, name: string): void {
+  if (dtype === "int32") return;
+  for (let i = 0; i < data.length; i++) {
+    if (!Number.isFinite(data[i]))
+      throw new Fault("INVALID_INPUT", `input '${name}' holds ${data[i]} at ${i}`);
+  }
+}
+
+function namesOf(model: ModelDefinition): string {
+  return inputSpecs(model)
+    .map(({ name, type, shape }) => `'${name}' (${type}${type === "text" ? "" : ` [${shape.join(", ")}]`})`)
+    .join(", ");
+}
