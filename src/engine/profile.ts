@@ -29,12 +29,11 @@ async function profileCell(kernel: Kernel, cell: number): Promise<CellProfile> {
     reads === 2
       ? Int32Array.from({ length: 2 * kernel.maxBatch }, (_, i) => kernel.maxBatch + 1 + (i >> 1))
       : writes;
-  const measure = async (rows: number, steps: number) => {
+  const measure = async (rows: number, steps: number, least: number) => {
     const task = { cell, rows, steps, reads: slots, writes };
-    let least = Number.POSITIVE_INFINITY;
     const until = performance.now() + POINT_MS;
     for (let runs = 0; runs < FEWEST_RUNS || (runs < MOST_RUNS && performance.now() < until); runs++) {
-      for (const values of kernel.stage(cell, rows, steps)) if (runs === 0) values.fill(0);
+      if (runs === 0) for (const values of kernel.stage(cell, rows, steps)) values.fill(0);
       const start = performance.now();
       const pending = kernel.run(task);
       if (pending) await pending;
@@ -42,8 +41,14 @@ async function profileCell(kernel: Kernel, cell: number): Promise<CellProfile> {
     }
     return least;
   };
-  const points: [number, number][] = [];
-  for (const rows of POINTS) if (rows <= kernel.maxBatch) points.push([rows, await measure(rows, 1)]);
+  const points: [number, number][] = POINTS.filter((rows) => rows <= kernel.maxBatch).map((rows) => [
+    rows,
+    Number.POSITIVE_INFINITY,
+  ]);
+  // In rounds, so that what disturbs the machine for a while does not disturb one point alone.
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const point of points) point[1] = await measure(point[0], 1, point[1]);
+  }
   const last = points.at(-1)!;
   if (last[1] < UNMEASURABLE_MS) {
     return { knee: kernel.maxBatch, maxStepRows: 0, stepMs: 0 };
@@ -54,12 +59,17 @@ async function profileCell(kernel: Kernel, cell: number): Promise<CellProfile> {
   let maxStepRows = 0;
   for (const rows of STEP_ROWS) {
     if (most === 1 || rows * most > kernel.maxBatch) break;
-    const ms = (await measure(rows, most)) / most;
+    const ms = (await measure(rows, most, Number.POSITIVE_INFINITY)) / most;
     stepMs = Math.min(stepMs, ms);
     if (ms > curve.ms(rows) * STEPS_PAY) break;
     maxStepRows = rows;
   }
-  return { curve, knee: curve.knee(KNEE), maxStepRows, stepMs };
+  return {
+    curve,
+    knee: Math.max(curve.knee(KNEE), Math.min(LEAST_KNEE, kernel.maxBatch)),
+    maxStepRows,
+    stepMs,
+  };
 }
 
 /** Rows around the quanta that matrix kernels were found to have, and the way to saturation. */
@@ -67,9 +77,12 @@ const POINTS = [
   1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 18, 19, 24, 25, 32, 48, 64, 96, 128, 192, 256, 384, 512,
 ];
 const STEP_ROWS = [1, 2, 4, 8, 16, 32];
-const POINT_MS = 1.5;
-const FEWEST_RUNS = 2;
+const POINT_MS = 0.3;
+const ROUNDS = 3;
+const FEWEST_RUNS = 1;
 const MOST_RUNS = 40;
+/** A measured knee below this is noise: more rows cost nothing in rate, and fewer would queue. */
+const LEAST_KNEE = 64;
 /** Share of the best rate that is the knee. */
 const KNEE = 0.97;
 /** Several steps per call must take less than this share of single steps. */

@@ -1,0 +1,106 @@
+#!/usr/bin/env node
+import { readFileSync } from "node:fs";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { type PolicyName, policies } from "../../scheduler/policy.ts";
+import { Fault } from "../core/faults.ts";
+import { listModels } from "./models.ts";
+import { runModel } from "./run.ts";
+import { serve } from "./serve.ts";
+
+const program = new Command("cellbatch")
+  .description("Serves recurrent and other stateful sequence models with cellular batching.")
+  .version(version())
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : USAGE))
+  .showHelpAfterError();
+
+program
+  .command("serve")
+  .description("serve models over WebSocket until SIGTERM or SIGINT")
+  .option("--host <address>", "address to listen on", "127.0.0.1")
+  .option("--port <number>", "port to listen on; 0 takes a free one", integer(0, 65_535), 8080)
+  .addOption(modelOption())
+  .option("--engines <count>", "engine threads; one per core by default", integer(1, 1024))
+  .option("--threads <count>", "threads of each engine's ONNX Runtime", integer(1, 1024), 1)
+  .option("--max-batch <rows>", "most rows of one task; measured by default", integer(1, 65_536))
+  .option(
+    "--max-active <count>",
+    "requests and sessions that may be active or queued",
+    integer(1, 10_000_000),
+    10_000,
+  )
+  .addOption(
+    new Option("--policy <name>", "how the next cell type is chosen")
+      .choices(Object.keys(policies))
+      .default("cellular"),
+  )
+  .option(
+    "--drain-ms <ms>",
+    "how long running requests may go on after SIGTERM",
+    integer(0, 3_600_000),
+    10_000,
+  )
+  .addOption(
+    new Option("--log-level <level>", "least level that is logged to stderr, as JSON lines")
+      .choices(["debug", "info", "warn", "error", "silent"])
+      .default("warn"),
+  )
+  .action((options: Parameters<typeof serve>[0] & { policy: PolicyName }) => serve(options));
+
+program
+  .command("run")
+  .description("run one model on text, on a WAV file (16 kHz, mono, 16 bit) or on lines from standard input")
+  .argument("<model>", "name of a model of the zoo, or a model's folder or module")
+  .argument("[input]", "text or file; lines of standard input where it is left out")
+  .option("--temperature <number>", "sampling temperature; 0 takes the likeliest token", number, 0)
+  .option("--top-k <count>", "sample among the likeliest tokens; 0 for all", integer(0, 2 ** 31 - 1), 0)
+  .option("--top-p <share>", "sample among the likeliest tokens that hold this share", number, 1)
+  .option("--seed <number>", "seed of the sampling", integer(0, 2 ** 32 - 1), 0)
+  .option("--max-steps <count>", "most cells that a generating model may run", integer(1, 2 ** 31 - 1))
+  .option("--json", "print results as JSON lines", false)
+  .action((model: string, input: string | undefined, options: Parameters<typeof runModel>[2]) =>
+    runModel(model, input, options),
+  );
+
+program
+  .command("models")
+  .description("list models with their inputs, outputs and cells")
+  .addOption(modelOption())
+  .option("--json", "print as JSON", false)
+  .action((options: Parameters<typeof listModels>[0]) => listModels(options));
+
+/** Exit status of a wrong command line, as the shell's own commands have it. */
+const USAGE = 2;
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  const { code, message } = Fault.from(error);
+  process.stderr.write(`cellbatch: ${message} (${code})\n`);
+  process.exitCode = 1;
+}
+
+function modelOption(): Option {
+  return new Option(
+    "--model <path>",
+    "folder or module of a model; may be repeated; the zoo by default",
+  ).argParser((path: string, before: string[] = []) => [...before, path]);
+}
+
+function integer(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`It must be an integer from ${least} to ${most}.`);
+  };
+}
+
+function number(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== "" && Number.isFinite(value)) return value;
+  throw new InvalidArgumentError("It must be a number.");
+}
+
+function version(): string {
+  const file = new URL("../../../package.json", import.meta.url);
+  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+}

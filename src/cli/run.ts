@@ -1,0 +1,104 @@
+import { readFile } from "node:fs/promises";
+import { createInterface } from "node:readline";
+import { Fault } from "../core/faults.ts";
+import { float32 } from "../core/tensor.ts";
+import { createRuntime } from "../runtime/create.ts";
+import type { ModelInfo, RequestOptions, Runtime, Values } from "../runtime/types.ts";
+import { modelPath } from "./paths.ts";
+import { samplesOfWav } from "./wav.ts";
+
+export interface RunOptions {
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly seed: number;
+  readonly maxSteps?: number;
+  readonly json: boolean;
+}
+
+/** Runs a model in this process on an argument, or on every line of standard input. */
+export async function runModel(model: string, input: string | undefined, options: RunOptions): Promise<void> {
+  const { json, ...request } = options;
+  const runtime = await createRuntime({ models: [modelPath(model)], inline: true });
+  try {
+    const info = runtime.models[0]!;
+    if (input !== undefined) return await runOne(runtime, info, input, request, json);
+    for await (const line of createInterface({ input: process.stdin })) {
+      if (line !== "") await runOne(runtime, info, line, request, json);
+    }
+  } finally {
+    await runtime.close(0);
+  }
+}
+
+async function runOne(
+  runtime: Runtime,
+  model: ModelInfo,
+  input: string,
+  options: RequestOptions,
+  json: boolean,
+): Promise<void> {
+  if (model.streaming) return runAudio(runtime, model, input, json);
+  const name = model.inputs.find(({ type }) => type === "text")?.name;
+  if (name === undefined) {
+    throw new Fault(
+      "INVALID_REQUEST",
+      `model '${model.name}' takes no text; use the library or the server for tensors`,
+    );
+  }
+  if (model.program !== "generate" || json) {
+    const { outputs, usage } = await runtime.run(model.name, { [name]: input }, options);
+    print(json ? JSON.stringify({ outputs: plain(outputs), usage }) : textOf(outputs));
+    return;
+  }
+  process.stdout.write(input);
+  for await (const { outputs } of runtime.stream(model.name, { [name]: input }, options)) {
+    process.stdout.write(textOf(outputs));
+  }
+  print("");
+}
+
+/** Runs a model of audio windows on a WAV file: a line for every window. */
+async function runAudio(
+  runtime: Runtime,
+  { name, inputs }: ModelInfo,
+  file: string,
+  json: boolean,
+): Promise<void> {
+  const { name: input, shape } = inputs[0]!;
+  const window = shape.at(-1)!;
+  const samples = samplesOfWav(await readFile(file), file);
+  const session = runtime.session(name);
+  const reading = (async () => {
+    for await (const { step, outputs } of session) {
+      const seconds = ((step * window) / 16_000).toFixed(3);
+      print(json ? JSON.stringify({ step, outputs: plain(outputs) }) : `${seconds} s  ${textOf(outputs)}`);
+    }
+  })();
+  for (let at = 0; at + window <= samples.length; at += window) {
+    session.push({ [input]: float32([window], samples.subarray(at, at + window)) });
+  }
+  await session.end();
+  await reading;
+}
+
+function textOf(outputs: Values): string {
+  return Object.values(outputs)
+    .map((value) =>
+      typeof value === "string" ? value : Array.from(value.data, (number) => number.toFixed(4)).join(" "),
+    )
+    .join(" ");
+}
+
+function plain(outputs: Values): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(outputs).map(([name, value]) => [
+      name,
+      typeof value === "string" ? value : Array.from(value.data),
+    ]),
+  );
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}

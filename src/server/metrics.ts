@@ -1,0 +1,45 @@
+import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import type { Runtime, RuntimeStats } from "../runtime/types.ts";
+
+/** What Prometheus sees of a runtime; read when it is asked for. */
+export function metricsOf(runtime: Runtime, connections: () => number): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const gauge = (name: string, help: string, read: () => number) =>
+    new Gauge({
+      name: `cellbatch_${name}`,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  const counter = (name: string, help: string, key: keyof RuntimeStats) => {
+    let last = 0;
+    return new Counter({
+      name: `cellbatch_${name}_total`,
+      help,
+      registers: [registry],
+      collect() {
+        const now = runtime.stats()[key];
+        if (now > last) this.inc(now - last);
+        last = now;
+      },
+    });
+  };
+  gauge("connections", "Open WebSocket connections.", connections);
+  gauge(
+    "active",
+    "Requests and sessions that were accepted and have not ended.",
+    () => runtime.stats().active,
+  );
+  gauge("rows", "Rows of the last task, summed over engines.", () => runtime.stats().rows);
+  gauge("engines", "Engines.", () => runtime.stats().engines);
+  counter("accepted", "Requests and sessions that were accepted.", "accepted");
+  counter("completed", "Requests and sessions that ended with a result.", "completed");
+  counter("failed", "Requests and sessions that ended with an error.", "failed");
+  counter("cells", "Cells that have run.", "cells");
+  counter("tasks", "Batched cells that have run.", "tasks");
+  counter("engine_restarts", "Engines that died and were started again.", "restarts");
+  return registry;
+}
