@@ -1,7 +1,7 @@
 import type { CostCurve } from "./cost-curve.ts";
 import { Heap } from "./heap.ts";
 import type { Policy, ReadyGroup } from "./policy.ts";
-import { Subgraphs } from "./subgraphs.ts";
+import { type SubgraphOptions, Subgraphs } from "./subgraphs.ts";
 
 /** A kind of cell: rows of one type can share a task. */
 export interface CellType {
@@ -37,24 +37,6 @@ export interface Task {
   readonly steps: number;
   /** The subgraphs, one per row; the first `rows` entries count. Rows that stay keep their place from task to task. */
   readonly subgraphs: Int32Array;
-}
-
-export interface SubgraphOptions {
-  readonly type: number;
-  /** Cells in a row, each after the one before; for an open subgraph those whose input is known. */
-  readonly steps: number;
-  /** Whether more cells may be added by `extend` until `finish`. */
-  readonly open?: boolean;
-  /** Whether several steps may run in one call: all of their input is known. @default true */
-  readonly stepsAhead?: boolean;
-  /** Class, 1 first. */
-  readonly priority: number;
-  /** On the caller's clock; `Infinity` for none. Orders rows within a class. */
-  readonly deadlineMs: number;
-  /** Arrival number of the request. */
-  readonly arrival: number;
-  /** Subgraphs that must be done before. */
-  readonly after?: readonly number[];
 }
 
 /**

@@ -1,4 +1,20 @@
-import type { SubgraphOptions } from "./scheduler.ts";
+export interface SubgraphOptions {
+  readonly type: number;
+  /** Cells in a row, each after the one before; for an open subgraph those whose input is known. */
+  readonly steps: number;
+  /** Whether more cells may be added by `extend` until `finish`. */
+  readonly open?: boolean;
+  /** Whether several steps may run in one call: all of their input is known. @default true */
+  readonly stepsAhead?: boolean;
+  /** Class, 1 first. */
+  readonly priority: number;
+  /** On the caller's clock; `Infinity` for none. Orders rows within a class. */
+  readonly deadlineMs: number;
+  /** Arrival number of the request. */
+  readonly arrival: number;
+  /** Subgraphs that must be done before. */
+  readonly after?: readonly number[];
+}
 
 /** All subgraphs as columns of numbers, so that a million that wait cost some 60 bytes each and a step allocates none. */
 export class Subgraphs {

@@ -1,23 +1,7 @@
-import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { Fault } from "../core/faults.ts";
-import { type EngineConfig, loadEngine, type ModelSource } from "./load.ts";
-
-/** What the runtime hands to an engine's thread. */
-export interface WorkerData {
-  readonly sources: readonly ModelSource[];
-  readonly config: EngineConfig;
-  readonly port: MessagePort;
-  /** See `shared`. */
-  readonly shared: SharedArrayBuffer;
-}
-
-/** What is shared with an engine's thread: a bell that is rung after every command, then counters as float64. */
-export const shared = { bytes: 32, bell: 0, cells: 1, tasks: 2, rows: 3 } as const;
-
-export type WorkerMessage =
-  | { readonly kind: "ready"; readonly cells: Awaited<ReturnType<typeof loadEngine>>["cells"] }
-  | { readonly kind: "refused"; readonly code: string; readonly message: string }
-  | { readonly kind: "packet"; readonly packet: ArrayBuffer };
+import { loadEngine } from "./load.ts";
+import { STOP, shared, type WorkerData, type WorkerMessage } from "./thread.ts";
 
 /** Longest sleep, so that a deadline on a clock that was set is not missed for long. */
 const LONGEST_WAIT_MS = 1000;
@@ -60,7 +44,5 @@ async function main({ sources, config, port, shared: memory }: WorkerData): Prom
   }
 }
 
-/** Tells an engine's thread to end. */
-export const STOP = "stop";
-
-if (workerData?.shared instanceof SharedArrayBuffer) await main(workerData as WorkerData);
+// Not awaited: a model's module may import this package, and would wait for this module in turn.
+void main(workerData as WorkerData);

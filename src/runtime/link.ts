@@ -2,7 +2,7 @@ import { MessageChannel, Worker } from "node:worker_threads";
 import { Fault, type FaultCode } from "../core/faults.ts";
 import type { Engine } from "../engine/engine.ts";
 import { type CellInfo, type EngineConfig, loadEngine, type ModelSource } from "../engine/load.ts";
-import { STOP, shared, type WorkerData, type WorkerMessage } from "../engine/worker.ts";
+import { STOP, shared, type WorkerData, type WorkerMessage } from "../engine/thread.ts";
 
 /** The way to one engine, wherever it runs. */
 export interface Link {
