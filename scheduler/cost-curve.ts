@@ -43,7 +43,7 @@ export class CostCurve {
    * millisecond (a matrix kernel works in quanta of rows, and one row over a quantum can cost as much as a whole one).
    */
   cut(ready: number): number {
-    return this.#cut[Math.min(ready, this.maxRows)]!;
+    return ready > CUT_ROWS ? ready : this.#cut[Math.min(ready, this.maxRows)]!;
   }
 
   /** Fewest rows that reach `share` of the best rate: the knee. */
@@ -55,6 +55,8 @@ export class CostCurve {
   }
 }
 
+/** Above this many rows a quantum is too small a part of a task to matter beside the noise of measuring. */
+const CUT_ROWS = 32;
 /** A larger task replaces the best smaller one as soon as it is as good. */
 const CUT_GAIN = 1;
 /** A task is cut only where that gives more than this many times the rows per millisecond: measurements are noisy. */

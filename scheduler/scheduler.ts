@@ -6,6 +6,8 @@ import { type SubgraphOptions, Subgraphs } from "./subgraphs.ts";
 /** A kind of cell: rows of one type can share a task. */
 export interface CellType {
   readonly name: string;
+  /** Types of one model have the same number; models take turns. @default 0 */
+  readonly family?: number;
   /** Later in a request's graph is higher: a decoder before an encoder. */
   readonly priority: number;
   /** Most rows in one task; 1 or more. */
@@ -58,6 +60,10 @@ export class Scheduler {
   readonly #places: Places[][];
   readonly #running: Int32Array;
   readonly #groups: ReadyGroup[] = [];
+  /** By type: decisions that passed it over. By family: decisions so far when it was last chosen. */
+  readonly #waited: Int32Array;
+  readonly #familyChosen = new Map<number, number>();
+  #decisions = 0;
 
   constructor(options: SchedulerOptions) {
     this.types = options.types;
@@ -66,6 +72,7 @@ export class Scheduler {
     this.#waiting = options.types.map(() => new Heap<number>((a, b) => this.#table.before(a, b)));
     this.#stale = new Int32Array(options.types.length);
     this.#running = new Int32Array(options.types.length);
+    this.#waited = new Int32Array(options.types.length);
     const workers = Array.from({ length: options.workers ?? 1 });
     this.#places = options.types.map((type) => workers.map(() => new Places(type.maxBatch)));
   }
@@ -169,19 +176,28 @@ export class Scheduler {
     groups.length = 0;
     for (let type = 0; type < this.types.length; type++) {
       const ready = this.#readyFor(type, worker);
-      if (ready === 0) continue;
-      const { maxBatch, priority } = this.types[type]!;
+      if (ready === 0) {
+        this.#waited[type] = 0;
+        continue;
+      }
+      const { maxBatch, priority, family = 0 } = this.types[type]!;
       groups.push({
         type,
         ready,
         maxBatch,
+        family,
         priority,
+        waited: this.#waited[type]!,
+        familyWaited: this.#decisions - (this.#familyChosen.get(family) ?? 0),
         running: this.#running[type]!,
         oldest: this.#oldest(type, worker),
       });
     }
     if (groups.length === 0) return undefined;
     const group = groups.length === 1 ? groups[0]! : this.#policy(groups);
+    for (const { type } of groups) this.#waited[type] = this.#waited[type]! + 1;
+    this.#waited[group.type] = 0;
+    this.#familyChosen.set(group.family, ++this.#decisions);
     return this.#form(group.type, worker);
   }
 

@@ -47,7 +47,8 @@ export class Engine {
       model.firstType = this.#modelOf.length;
       for (const _ of model.types) this.#modelOf.push(model);
     }
-    this.#scheduler = new Scheduler({ types: models.flatMap(({ types }) => types), policy });
+    const types = models.flatMap((model, family) => model.types.map((type) => ({ ...type, family })));
+    this.#scheduler = new Scheduler({ types, policy });
     const most = Math.max(1, ...models.map(({ kernel }) => kernel.maxBatch));
     this.#reads = new Int32Array(2 * most);
     this.#writes = new Int32Array(most);
