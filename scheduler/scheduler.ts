@@ -54,8 +54,9 @@ export class Scheduler {
   readonly #maxTasks: number;
   readonly #table = new Subgraphs();
   readonly #waiting: Heap<number>[];
-  /** Entries in a type's heap that are no longer waiting. */
-  readonly #stale: Int32Array;
+  /** By type: subgraphs that wait; its heap may also hold entries of some that left. */
+  readonly #waitingCount: Int32Array;
+  #size = 0;
   /** By type, then by worker: the subgraphs that hold a row place. */
   readonly #places: Places[][];
   readonly #running: Int32Array;
@@ -70,7 +71,7 @@ export class Scheduler {
     this.#policy = options.policy;
     this.#maxTasks = options.maxTasksToSubmit ?? 1;
     this.#waiting = options.types.map(() => new Heap<number>((a, b) => this.#table.before(a, b)));
-    this.#stale = new Int32Array(options.types.length);
+    this.#waitingCount = new Int32Array(options.types.length);
     this.#running = new Int32Array(options.types.length);
     this.#waited = new Int32Array(options.types.length);
     const workers = Array.from({ length: options.workers ?? 1 });
@@ -79,12 +80,13 @@ export class Scheduler {
 
   /** Subgraphs that are known and not done. */
   get size(): number {
-    return this.#table.size;
+    return this.#size;
   }
 
   /** Adds a subgraph; answers its number, which is free for another once it is done or removed. */
   add(options: SubgraphOptions): number {
     const id = this.#table.add(options);
+    this.#size++;
     for (const other of options.after ?? []) this.#table.link(other, id);
     if (this.#table.pending[id] === 0) this.#release(id);
     return id;
@@ -212,7 +214,7 @@ export class Scheduler {
       if (left === 0 && remaining[id] === 0 && open[id] === 0) {
         done(id);
         this.#done(id);
-      }
+      } else if (left === 0 && this.#table.state[id] === PINNED) this.#wait(id);
     }
   }
 
@@ -224,21 +226,28 @@ export class Scheduler {
 
   #wait(id: number): void {
     const table = this.#table;
+    if (this.#places[0]!.length > 1 && table.inFlight[id]! > 0) {
+      table.state[id] = PINNED;
+      return;
+    }
     table.state[id] = WAITING;
     table.entries[id] = table.entries[id]! + 1;
-    this.#waiting[table.type[id]!]!.push(id);
+    const type = table.type[id]!;
+    this.#waitingCount[type] = this.#waitingCount[type]! + 1;
+    this.#waiting[type]!.push(id);
   }
 
   /** Gives up a row place or a place in the queue. */
   #leave(id: number): void {
     const table = this.#table;
     const type = table.type[id]!;
-    if (table.state[id] === PLACED) this.#places[type]![table.worker[id]!]!.remove(table.place[id]!, table);
-    if (table.state[id] === WAITING) {
-      this.#stale[type] = this.#stale[type]! + 1;
+    const state = table.state[id];
+    table.state[id] = HELD;
+    if (state === PLACED) this.#places[type]![table.worker[id]!]!.remove(table.place[id]!, table);
+    else if (state === WAITING) {
+      this.#waitingCount[type] = this.#waitingCount[type]! - 1;
       this.#sweep(type);
     }
-    table.state[id] = HELD;
   }
 
   #done(id: number): void {
@@ -252,6 +261,7 @@ export class Scheduler {
   }
 
   #free(id: number): void {
+    this.#size--;
     this.#table.dead[id] = 1;
     if (this.#table.entries[id] === 0) this.#table.recycle(id);
   }
@@ -259,9 +269,12 @@ export class Scheduler {
   /** Drops queue entries of subgraphs that wait no more, once they are most of the queue. */
   #sweep(type: number): void {
     const heap = this.#waiting[type]!;
-    if (this.#stale[type]! < 64 || this.#stale[type]! * 2 < heap.size) return;
-    this.#stale[type] = 0;
-    heap.filter((id) => this.#isCurrent(id) || !this.#dropEntry(id));
+    if (heap.size < 64 || heap.size < 2 * this.#waitingCount[type]!) return;
+    heap.filter((id) => {
+      if (this.#isCurrent(id)) return true;
+      this.#dropEntry(id);
+      return false;
+    });
   }
 
   /** Whether a queue entry speaks of a subgraph that waits. */
@@ -269,15 +282,14 @@ export class Scheduler {
     return this.#table.state[id] === WAITING && this.#table.entries[id] === 1;
   }
 
-  #dropEntry(id: number): boolean {
+  #dropEntry(id: number): void {
     const table = this.#table;
     table.entries[id] = table.entries[id]! - 1;
     if (table.entries[id] === 0 && table.dead[id] === 1) table.recycle(id);
-    return true;
   }
 
   #waitingOf(type: number): number {
-    return this.#waiting[type]!.size - this.#stale[type]!;
+    return this.#waitingCount[type]!;
   }
 
   /** Brings the first subgraph that waits to the top of a type's queue. */
@@ -287,7 +299,6 @@ export class Scheduler {
       const id = heap.peek();
       if (id === undefined || this.#isCurrent(id)) return id;
       heap.pop();
-      this.#stale[type] = this.#stale[type]! - 1;
       this.#dropEntry(id);
     }
   }
@@ -336,6 +347,7 @@ export class Scheduler {
     const id = this.#peek(type);
     if (id === undefined) return false;
     this.#waiting[type]!.pop();
+    this.#waitingCount[type] = this.#waitingCount[type]! - 1;
     const table = this.#table;
     table.entries[id] = table.entries[id]! - 1;
     table.state[id] = PLACED;
@@ -437,6 +449,8 @@ const PLACED = 2;
 /** Open, and all known cells are submitted. */
 const STARVED = 3;
 const PAUSED = 4;
+/** Could wait, but has tasks in flight on one of several workers and may not run on another. */
+const PINNED = 5;
 
 /** The subgraphs that hold the row places of one type on one worker; a leaver's place goes to the last. */
 class Places {

@@ -43,10 +43,6 @@ export class Subgraphs {
   readonly #free: number[] = [];
   #next = 0;
 
-  get size(): number {
-    return this.#next - this.#free.length;
-  }
-
   add(options: SubgraphOptions): number {
     const id = this.#free.pop() ?? this.#next++;
     if (id >= this.type.length) this.#grow();
