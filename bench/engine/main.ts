@@ -1,7 +1,15 @@
 import { Command } from "commander";
+import { measureBookkeeping } from "./bookkeeping.ts";
+import { measureLatency } from "./latency.ts";
 import { measureSaturation } from "./saturation.ts";
+import { measureWebSocket } from "./websocket.ts";
 
-const parts: Record<string, () => Promise<string[]>> = { saturation: measureSaturation };
+const parts: Record<string, () => Promise<string[]>> = {
+  bookkeeping: measureBookkeeping,
+  saturation: measureSaturation,
+  latency: measureLatency,
+  websocket: measureWebSocket,
+};
 
 const program = new Command("bench:engine")
   .description("Ratios of the engine against its limits, measured in this run.")

@@ -19,6 +19,8 @@ export interface OnnxOptions {
   readonly threads?: number;
   /** Most rows times steps of one task; 1 or more. Costs that many rows of every state, input and output, twice. @default 256 */
   readonly maxBatch?: number;
+  /** Numbers of steps that one call may take, ascending from 1. @default [1, 2, 4, 8] */
+  readonly stepSizes?: readonly number[];
   /**
    * Bytes that the pre-multiplied input table of one cell may take; a cell whose table is larger looks its embedding up
    * and multiplies at every step, 1.6 to 5 times slower. @default 256 MiB
@@ -60,11 +62,17 @@ export class OnnxKernel implements Kernel {
 
   /** Throws INVALID_REQUEST where a given graph cannot be used. */
   static async load(cells: readonly CellSpec[], options: OnnxOptions = {}): Promise<OnnxKernel> {
-    const { threads = 1, maxBatch = 256, tableBytes = BUDGET, stepBytes = BUDGET } = options;
+    const {
+      threads = 1,
+      maxBatch = 256,
+      tableBytes = BUDGET,
+      stepBytes = BUDGET,
+      stepSizes = STEP_SIZES,
+    } = options;
     const forms: LoadedForm[][] = [];
     for (const cell of cells) {
       const loaded: LoadedForm[] = [];
-      for (const form of formsOf(cell, maxBatch, tableBytes, stepBytes)) {
+      for (const form of formsOf(cell, { maxBatch, tableBytes, stepBytes, stepSizes })) {
         loaded.push({ ...form, session: await loadSession(form.graph.onnx, threads) });
       }
       forms.push(loaded);
@@ -135,8 +143,9 @@ export class OnnxKernel implements Kernel {
 const BUDGET = 256 * 2 ** 20;
 
 interface Form {
-  /** Steps of one call; 0 where the graph takes any number. */
+  /** Steps of one call; 0 where the graph takes any number, of which `sizes` are used. */
   readonly steps: number;
+  readonly sizes?: readonly number[];
   readonly graph: CellGraph;
 }
 
@@ -146,7 +155,10 @@ interface LoadedForm extends Form {
 
 const STEP_SIZES = [1, 2, 4, 8];
 
-function formsOf(cell: CellSpec, maxBatch: number, tableBytes: number, stepBytes: number): Form[] {
+function formsOf(
+  cell: CellSpec,
+  { maxBatch, tableBytes, stepBytes, stepSizes }: Required<Omit<OnnxOptions, "threads">>,
+): Form[] {
   const { body } = cell;
   if (body.kind === "graph") return [{ steps: 1, graph: givenGraph(cell) }];
   if (body.kind !== "lstm" && body.kind !== "gru") {
@@ -156,14 +168,18 @@ function formsOf(cell: CellSpec, maxBatch: number, tableBytes: number, stepBytes
   const { stateWeights, inputWeights } = body.weights;
   const withTable = body.embedding && body.embedding.rows * inputWeights.rows * 4 <= tableBytes;
   if (body.kind === "lstm" && !body.embedding && !cell.outputs.some(({ name }) => name === "c")) {
-    return [{ steps: 0, graph: lstmOperatorGraph(cell) }];
+    return [
+      { steps: 0, sizes: stepSizes.filter((steps) => steps <= maxBatch), graph: lstmOperatorGraph(cell) },
+    ];
   }
   const table = withTable ? inputTable(cell) : undefined;
   const bytes = 4 * (stateWeights.data.length + (table ?? inputWeights).data.length);
   const single = cell.outputs.some(({ name }) => name === "c");
-  return STEP_SIZES.filter(
-    (steps) => steps === 1 || (!single && steps <= maxBatch && bytes * (STEP_SIZES.length - 1) <= stepBytes),
-  ).map((steps) => ({ steps, graph: recurrentGraph(cell, steps, table) }));
+  return stepSizes
+    .filter(
+      (steps) => steps === 1 || (!single && steps <= maxBatch && bytes * (stepSizes.length - 1) <= stepBytes),
+    )
+    .map((steps) => ({ steps, graph: recurrentGraph(cell, steps, table) }));
 }
 
 /** One cell's sessions and buffers. */
@@ -195,8 +211,7 @@ class Program {
     this.#maxBatch = maxBatch;
     this.inputs = cell.inputs.map((spec) => valuesFor(spec, maxBatch));
     this.outputs = cell.outputs.map((spec) => valuesFor(spec, maxBatch));
-    this.stepSizes =
-      forms[0]!.steps === 0 ? STEP_SIZES.filter((k) => k <= maxBatch) : forms.map(({ steps }) => steps);
+    this.stepSizes = forms[0]!.sizes ?? forms.map(({ steps }) => steps);
     this.#gathered = this.#stays
       ? []
       : Array.from({ length: cell.reads }, () =>
@@ -276,7 +291,7 @@ class Program {
 
   #call(rows: number, steps: number): Call {
     const side = this.#states[0]?.side(this.#index) ?? 0;
-    const key = (rows * 16 + steps) * 2 + side;
+    const key = (rows * 1024 + steps) * 2 + side;
     let call = this.#calls.get(key);
     if (!call) {
       call = this.#makeCall(rows, steps, side);
