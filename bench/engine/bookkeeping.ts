@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { SimulatedKernel } from "../../kernels/simulated/simulated.ts";
 import { policies } from "../../scheduler/policy.ts";
 import { wallClock } from "../../src/core/clock.ts";
@@ -19,6 +21,9 @@ const OPTIONS: EngineOptions = {
   stream: false,
 };
 const ROWS = 256;
+
+setFlagsFromString("--expose-gc");
+const collectGarbage = runInNewContext("gc") as () => void;
 
 /** What scheduler and engine cost per row and step, and per queued request, on a kernel that computes nothing. */
 export async function measureBookkeeping(): Promise<string[]> {
@@ -82,6 +87,7 @@ async function queueCost(requests: number) {
   const engine = await makeEngine();
   const writer = new PacketWriter();
   const memory = () => {
+    collectGarbage();
     const { heapUsed, arrayBuffers, external } = process.memoryUsage();
     return heapUsed + Math.max(arrayBuffers, external);
   };

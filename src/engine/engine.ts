@@ -218,20 +218,12 @@ export class Engine {
       [],
     );
     request.session = { run, pushed: [], steps: 0, known: 0, waypoints: [] };
-    request.runs.push(run);
+    request.runs = [run];
     request.open = 1;
-    definition.outputs.forEach(({ name }, output) => {
+    run.collected = definition.outputs.map(({ name }, output) => {
       const cellOutput = definition.cells[run.index]!.outputs.findIndex((spec) => spec.name === name);
       const { shape } = definition.cells[run.index]!.outputs[cellOutput]!;
-      run.collected.push({
-        output,
-        cellOutput,
-        all: false,
-        shape,
-        size: sizeOf(shape),
-        values: NONE,
-        length: 0,
-      });
+      return { output, cellOutput, all: false, shape, size: sizeOf(shape), values: NONE, length: 0 };
     });
     run.subgraph = this.#scheduler.add({
       type: run.type,
@@ -401,7 +393,12 @@ export class Engine {
       request.cells += steps;
       if (request.ended) continue;
       if (run.generate) this.#generated(run, outputs, row);
-      else if (run.collected.length > 0) this.#collect(run, outputs, row, rows, steps);
+      else if (
+        run.collected.length > 0 &&
+        (run.collectsAll || run.done === run.steps || request.options.stream)
+      ) {
+        this.#collect(run, outputs, row, rows, steps);
+      }
       if (request.session) this.#sessionStepped(request.session);
     }
   }
@@ -594,6 +591,7 @@ export class Engine {
 /** Stands for runs that have ended, so that the table stays of one kind. */
 const GONE = undefined as unknown as EngineRun;
 const NONE = new Float32Array(0);
+const FIRST_STEPS = 16;
 const tokenOut = new Int32Array(1);
 /** Below this many values a loop is quicker than `set`. */
 const FEW = 24;
@@ -623,9 +621,10 @@ function take(collected: Collected, outputs: readonly Values[], at: number, step
   collected.length = length + size;
 }
 
+/** Makes room in steps of doubling, from a few, up to what can come at most. */
 function grow(collected: Collected, steps: number): void {
-  const { values, size } = collected;
-  const length = Math.min(Math.max(values.length * 2, size), steps * size);
+  const { values, size, all } = collected;
+  const length = all ? Math.min(Math.max(values.length * 2, size * FIRST_STEPS), steps * size) : size;
   const grown = values instanceof Int32Array ? new Int32Array(length) : new Float32Array(length);
   grown.set(values);
   collected.values = grown;

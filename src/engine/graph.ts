@@ -41,7 +41,7 @@ export class RequestGraph implements Graph {
     const own = (generate ? 1 : known) * request.model.profiles[index]!.stepMs;
     for (const before of run.from) run.leastMs = Math.max(run.leastMs, before.leastMs);
     run.leastMs += own;
-    request.runs.push(run);
+    request.runs = request.runs.length === 0 ? [run] : [...request.runs, run];
     return run;
   }
 
@@ -59,12 +59,12 @@ export class RequestGraph implements Graph {
     }
     const { shape, dtype } = cell.outputs[cellOutput]!;
     const all = collect === "all";
-    const size = sizeOf(shape);
-    const length = size * (all ? (from.generate ? Math.min(from.steps, FIRST_TOKENS) : from.steps) : 1);
-    const values = dtype === "int32" ? new Int32Array(length) : new Float32Array(length);
-    const collected = { output: index, cellOutput, all, shape, size, values, length: 0 };
-    from.collected.push(collected);
-    this.#request.results[index] = collected;
+    const values = dtype === "int32" ? NO_INTEGERS : NO_FLOATS;
+    const collected = { output: index, cellOutput, all, shape, size: sizeOf(shape), values, length: 0 };
+    from.collected = [...from.collected, collected];
+    from.collectsAll ||= all;
+    const request = this.#request;
+    request.results = [...request.results, collected];
   }
 }
 
@@ -87,4 +87,6 @@ export function checkInput(request: Request, cell: number, name: string, tensor:
   return tensor.data;
 }
 
-const FIRST_TOKENS = 16;
+/** Room is made when the first value comes: a queued request needs none. */
+const NO_INTEGERS = new Int32Array(0);
+const NO_FLOATS = new Float32Array(0);

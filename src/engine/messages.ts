@@ -62,8 +62,9 @@ export function writeOptions(to: Writer, options: EngineOptions): void {
   to.int(options.stream ? 1 : 0);
 }
 
+/** Options as most callers leave them share one object: a million queued requests keep a million of them otherwise. */
 export function readOptions(from: Reader): EngineOptions {
-  return {
+  const options = {
     priority: from.int(),
     timeoutMs: from.double(),
     maxSteps: from.double(),
@@ -73,4 +74,30 @@ export function readOptions(from: Reader): EngineOptions {
     seed: from.int() >>> 0,
     stream: from.int() === 1,
   };
+  if (!sameOptions(options, last)) last = options;
+  return last;
+}
+
+let last: EngineOptions = {
+  priority: 0,
+  timeoutMs: 0,
+  maxSteps: 0,
+  temperature: 0,
+  topK: 0,
+  topP: 0,
+  seed: 0,
+  stream: false,
+};
+
+function sameOptions(a: EngineOptions, b: EngineOptions): boolean {
+  return (
+    a.priority === b.priority &&
+    a.timeoutMs === b.timeoutMs &&
+    a.maxSteps === b.maxSteps &&
+    a.temperature === b.temperature &&
+    a.topK === b.topK &&
+    a.topP === b.topP &&
+    a.seed === b.seed &&
+    a.stream === b.stream
+  );
 }

@@ -3,6 +3,8 @@ import type { Run } from "../../models/definition.ts";
 import type { EngineOptions } from "./messages.ts";
 import type { LoadedModel } from "./model.ts";
 
+const NONE: readonly never[] = [];
+
 /** A request or session while an engine serves it. */
 export class Request {
   readonly id: number;
@@ -11,9 +13,10 @@ export class Request {
   readonly arrival: number;
   readonly admittedMs: number;
   readonly deadlineMs: number;
-  readonly runs: EngineRun[] = [];
+  /** Literals of one element, here and below: a push into an empty array makes room for 17. */
+  runs: readonly EngineRun[] = NONE;
   /** By output of the model. */
-  readonly results: Collected[] = [];
+  results: readonly Collected[] = NONE;
   /** Runs that are not done. */
   open = 0;
   startedMs = -1;
@@ -63,7 +66,9 @@ export class EngineRun implements Run {
   isDone = false;
   /** Milliseconds that the longest path up to its end takes at least. */
   leastMs = 0;
-  readonly collected: Collected[] = [];
+  collected: readonly Collected[] = NONE;
+  /** Whether outputs of steps before the last are kept. */
+  collectsAll = false;
 
   constructor(
     request: Request,

@@ -77,6 +77,10 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
     alive.add(ws);
     connections.set(ws, new Connection(ws, runtime, limits, (pace) => new Outbox(ws, socket, limits, pace)));
   };
+  await new Promise<void>((resolve, reject) => {
+    http.once("error", reject);
+    http.listen(port, host, resolve);
+  });
   const pings = setInterval(() => {
     for (const ws of connections.keys()) {
       if (!alive.has(ws)) ws.terminate();
@@ -87,10 +91,6 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   const sweeps = setInterval(() => {
     for (const connection of connections.values()) connection.evictIdle(performance.now() - limits.idleMs);
   }, limits.idleMs / 4);
-  await new Promise<void>((resolve, reject) => {
-    http.once("error", reject);
-    http.listen(port, host, resolve);
-  });
   const close = async (drainMs = 10_000) => {
     ready = false;
     clearInterval(sweeps);
