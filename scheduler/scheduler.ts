@@ -18,6 +18,8 @@ export interface CellType {
   readonly stepSizes?: readonly number[];
   /** Most rows for which more than one step per call pays. @default 0 */
   readonly maxStepRows?: number;
+  /** Most rows times steps of one call. @default no limit */
+  readonly maxStepCells?: number;
   /** Where it was measured: small tasks are cut at the kernel's row quantum. */
   readonly cost?: CostCurve;
 }
@@ -429,9 +431,9 @@ export class Scheduler {
 
   /** As many steps as all rows have known input for, where few rows make more than one step per call pay. */
   #stepsOf(type: number, places: Places): number {
-    const { stepSizes, maxStepRows = 0 } = this.types[type]!;
+    const { stepSizes, maxStepRows = 0, maxStepCells = Number.POSITIVE_INFINITY } = this.types[type]!;
     if (!stepSizes || places.count > maxStepRows || this.#waitingOf(type) > 0) return 1;
-    let known = stepSizes.at(-1)!;
+    let known = Math.floor(maxStepCells / Math.max(1, places.count));
     for (let row = 0; row < places.count; row++) {
       const id = places.rows[row]!;
       known = Math.min(known, this.#table.stepsAhead[id] ? this.#table.remaining[id]! : 1);

@@ -4,22 +4,12 @@ import { SimulatedKernel } from "../../kernels/simulated/simulated.ts";
 import { policies } from "../../scheduler/policy.ts";
 import { wallClock } from "../../src/core/clock.ts";
 import { Engine } from "../../src/engine/engine.ts";
-import { command, type EngineOptions, writeOptions } from "../../src/engine/messages.ts";
 import { loadModel } from "../../src/engine/model.ts";
 import { PacketWriter } from "../../src/engine/packet.ts";
 import { chainOf, tokenCell } from "../fixtures.ts";
 import { median } from "../statistics.ts";
+import { submit } from "./submit.ts";
 
-const OPTIONS: EngineOptions = {
-  priority: 5,
-  timeoutMs: Number.POSITIVE_INFINITY,
-  maxSteps: Number.POSITIVE_INFINITY,
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  seed: 0,
-  stream: false,
-};
 const ROWS = 256;
 
 setFlagsFromString("--expose-gc");
@@ -47,16 +37,6 @@ async function makeEngine(): Promise<Engine> {
   const kernel = new SimulatedKernel(definition.cells, { maxBatch: ROWS });
   const model = await loadModel(definition, kernel, { maxBatch: ROWS });
   return new Engine({ models: [model], policy: policies.cellular, clock: wallClock });
-}
-
-function submit(writer: PacketWriter, id: number, steps: number): void {
-  writer.int(command.SUBMIT);
-  writer.int(id);
-  writer.int(0);
-  writeOptions(writer, OPTIONS);
-  writer.int(1);
-  writer.int(0);
-  writer.tensor([steps], new Int32Array(steps).fill(id & 255));
 }
 
 async function rowCost(length: number, tasks: number): Promise<number> {

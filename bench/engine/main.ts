@@ -2,10 +2,12 @@ import { Command } from "commander";
 import { measureBookkeeping } from "./bookkeeping.ts";
 import { measureLatency } from "./latency.ts";
 import { measureSaturation } from "./saturation.ts";
+import { measureUtilisation } from "./utilisation.ts";
 import { measureWebSocket } from "./websocket.ts";
 
 const parts: Record<string, () => Promise<string[]>> = {
   bookkeeping: measureBookkeeping,
+  utilisation: measureUtilisation,
   saturation: measureSaturation,
   latency: measureLatency,
   websocket: measureWebSocket,

@@ -45,8 +45,11 @@ export async function loadModel(
         priority,
         maxBatch: Math.min(options.maxBatch ?? profile.knee, kernel.maxBatch),
         ...(profile.curve ? { cost: profile.curve } : {}),
-        stepSizes: kernel.stepSizes(priority),
+        stepSizes: kernel
+          .stepSizes(priority)
+          .filter((steps) => steps === 1 || steps * profile.stepMs <= LONGEST_CALL_MS),
         maxStepRows: profile.maxStepRows,
+        maxStepCells: kernel.maxBatch,
       };
     }),
     firstType: 0,
@@ -55,3 +58,6 @@ export async function loadModel(
     reserved: 0,
   };
 }
+
+/** What a request that joins may have to wait for a call of several steps. */
+const LONGEST_CALL_MS = 0.6;

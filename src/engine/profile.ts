@@ -54,7 +54,7 @@ async function profileCell(kernel: Kernel, cell: number): Promise<CellProfile> {
     return { knee: kernel.maxBatch, maxStepRows: 0, stepMs: 0 };
   }
   const curve = new CostCurve(points);
-  const most = kernel.stepSizes(cell).at(-1)!;
+  const most = Math.max(...kernel.stepSizes(cell).filter((steps) => steps <= PROFILED_STEPS));
   let stepMs = curve.ms(1);
   let maxStepRows = 0;
   for (const rows of STEP_ROWS) {
@@ -76,6 +76,8 @@ async function profileCell(kernel: Kernel, cell: number): Promise<CellProfile> {
 const POINTS = [
   1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 18, 19, 24, 25, 32, 48, 64, 96, 128, 192, 256, 384, 512,
 ];
+/** More steps than this per call gain little more, and leave room for fewer rows. */
+const PROFILED_STEPS = 8;
 const STEP_ROWS = [1, 2, 4, 8, 16, 32];
 const POINT_MS = 0.3;
 const ROUNDS = 3;
