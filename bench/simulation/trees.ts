@@ -25,7 +25,7 @@ export function randomTrees(count: number, seed: number): Tree[] {
   const random = new Random(seed + 2000);
   return Array.from({ length: count }, () => {
     for (;;) {
-      const leaves = Math.round(18.4 + 9.9 * random.normal());
+      const leaves = Math.round(17.9 + 10.4 * random.normal());
       if (leaves >= 2 && leaves <= 56) return randomTree(leaves, random);
     }
   });

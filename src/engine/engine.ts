@@ -194,6 +194,7 @@ export class Engine {
   #add(run: EngineRun): void {
     const { request, generate } = run;
     request.open++;
+    run.isQuiet = !generate && !run.collectsAll && !request.options.stream;
     run.subgraph = this.#scheduler.add({
       type: run.type,
       steps: run.steps,
@@ -361,7 +362,7 @@ export class Engine {
         to[row] = run.token;
         continue;
       }
-      const { session } = run.request;
+      const session = run.isQuiet ? undefined : run.request.session;
       if (session && run.position + steps > session.steps) {
         stageAcrossPushes(session, input, size, to, row, rows, steps);
         continue;
@@ -386,11 +387,11 @@ export class Engine {
     const { rows, steps, subgraphs } = task;
     for (let row = 0; row < rows; row++) {
       const run = this.#runs[subgraphs[row]!]!;
-      const { request } = run;
       if (run.done === 0) this.#releaseBefore(run);
       run.done += steps;
       run.position += steps;
-      request.cells += steps;
+      if (run.isQuiet && run.done < run.steps) continue;
+      const { request } = run;
       if (request.ended) continue;
       if (run.generate) this.#generated(run, outputs, row);
       else if (
@@ -495,7 +496,7 @@ export class Engine {
     const startedMs = request.startedMs < 0 ? now : request.startedMs;
     outbox.int(event.DONE);
     outbox.int(request.id);
-    outbox.int(request.cells);
+    outbox.int(request.runs.reduce((cells, { done }) => cells + done, 0));
     outbox.double(startedMs - request.admittedMs);
     outbox.double(now - startedMs);
     const { results } = request;

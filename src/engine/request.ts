@@ -20,7 +20,6 @@ export class Request {
   /** Runs that are not done. */
   open = 0;
   startedMs = -1;
-  cells = 0;
   /** Steps whose outputs were given away. */
   emitted = 0;
   random: number;
@@ -67,6 +66,11 @@ export class EngineRun implements Run {
   /** Milliseconds that the longest path up to its end takes at least. */
   leastMs = 0;
   collected: readonly Collected[] = NONE;
+  /**
+   * Whether its steps before the last concern nobody. Then a step touches nothing but this object: after a cell has run,
+   * the caches hold its weights, and every other object costs a row more than all arithmetic on it.
+   */
+  isQuiet = false;
   /** Whether outputs of steps before the last are kept. */
   collectsAll = false;
 
