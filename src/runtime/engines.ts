@@ -1,3 +1,4 @@
+import { Mutex } from "async-mutex";
 import { Fault } from "../core/faults.ts";
 import { PacketWriter } from "../engine/packet.ts";
 import type { Link, LinkEvents } from "./link.ts";
@@ -12,6 +13,8 @@ export class EngineSlot {
   readonly #open: (events: LinkEvents) => Promise<Link>;
   readonly #events: { packet(packet: ArrayBuffer): void; died(slot: EngineSlot, reason: string): void };
   readonly #writer = new PacketWriter();
+  /** A stop waits for the start before it, so that no thread outlives its runtime. */
+  readonly #lifecycle = new Mutex();
   #flush: NodeJS.Immediate | undefined;
   #retry: NodeJS.Timeout | undefined;
   #backOffMs = FIRST_BACK_OFF_MS;
@@ -28,12 +31,16 @@ export class EngineSlot {
     this.#events = events;
   }
 
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    return this.#lifecycle.runExclusive(() => this.#start());
+  }
+
+  async #start(): Promise<void> {
+    if (this.#closed) return;
     const link = await this.#open({
       packet: (packet) => this.#events.packet(packet),
       died: (reason) => this.#died(reason),
     });
-    if (this.#closed) return link.stop();
     this.link = link;
     this.#upSince = performance.now();
   }
@@ -56,8 +63,10 @@ export class EngineSlot {
     this.#closed = true;
     clearTimeout(this.#retry);
     if (this.#flush) clearImmediate(this.#flush);
-    await this.link?.stop();
-    this.link = undefined;
+    await this.#lifecycle.runExclusive(async () => {
+      await this.link?.stop();
+      this.link = undefined;
+    });
   }
 
   #died(reason: string): void {
