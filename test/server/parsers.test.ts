@@ -1,0 +1,130 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { samplesOfWav } from "../../src/cli/wav.ts";
+import { Fault } from "../../src/core/faults.ts";
+import { packState, unpackState } from "../../src/runtime/state.ts";
+import { binaryFrame, parseFrame } from "../../src/server/frames.ts";
+import { checkMessage } from "../../src/server/messages.ts";
+import { readValues, writeValues } from "../../src/server/tensors.ts";
+import { listenerModel } from "../fixtures/models.ts";
+
+/** Calls a parser; whatever it is given, it answers or throws a fault. */
+function answersOrFaults(parse: () => unknown): void {
+  try {
+    parse();
+  } catch (error) {
+    expect(error).toBeInstanceOf(Fault);
+  }
+}
+
+const finite = fc.float({ noNaN: true, noDefaultInfinity: true });
+
+describe("a frame", () => {
+  it("that is noise gives a fault and nothing else", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 64 }), fc.boolean(), (bytes, isBinary) => {
+        answersOrFaults(() => checkMessage(parseFrame(Buffer.from(bytes), isBinary).json));
+      }),
+    );
+  });
+
+  it("of any JSON gives a message or a fault", () => {
+    fc.assert(
+      fc.property(fc.json(), (json) => {
+        answersOrFaults(() => checkMessage(parseFrame(Buffer.from(json), false).json));
+      }),
+    );
+  });
+
+  it("carries tensors there and back, bit for bit, in binary", () => {
+    fc.assert(
+      fc.property(
+        fc.array(finite, { maxLength: 20 }),
+        fc.array(fc.integer(), { maxLength: 20 }),
+        (floats, integers) => {
+          const a = { dtype: "float32" as const, shape: [floats.length], data: Float32Array.from(floats) };
+          const b = { dtype: "int32" as const, shape: [integers.length], data: Int32Array.from(integers) };
+          const chunks: Uint8Array[] = [];
+          const outputs = writeValues({ a, b, text: "é" }, chunks);
+          const frame = parseFrame(binaryFrame({ type: "output", id: "1", step: 0, outputs }, chunks), true);
+          const json = frame.json as { outputs: Parameters<typeof readValues>[0] };
+          expect(readValues(json.outputs, frame.binary)).toEqual({ a, b, text: "é" });
+          expect(frame.binary!.left).toBe(0);
+        },
+      ),
+    );
+  });
+
+  it("that claims more than it holds is refused with both numbers", () => {
+    const frame = Buffer.from([200, 0, 0, 0, 123, 125]);
+    expect(() => parseFrame(frame, true)).toThrow(/6 bytes cannot hold 200 bytes of JSON/);
+    expect(() => parseFrame(Buffer.from([1]), true)).toThrow(/1 bytes has no JSON length/);
+  });
+
+  it("whose tensor wants more bytes than there are is refused", () => {
+    const frame = parseFrame(Buffer.from([2, 0, 0, 0, 123, 125, 9]), true);
+    const x = { datatype: "FP32", shape: [1], parameters: { binary_data_size: 4 } };
+    expect(() => readValues({ x }, frame.binary)).toThrow(/wants 4 bytes, the frame has 1 left/);
+  });
+});
+
+describe("a value of another datatype", () => {
+  it.each(["INT64", "UINT8", "BOOL", "FP64"])("%s is converted at the door", (datatype) => {
+    const { x } = readValues({ x: { datatype, shape: [2], data: [1, 0] } }, undefined);
+    expect([...(x as { data: Int32Array }).data]).toEqual([1, 0]);
+  });
+
+  it("that int32 cannot hold is refused with its place", () => {
+    const x = { datatype: "INT64", shape: [2], data: [1, 2 ** 40] };
+    expect(() => readValues({ x }, undefined)).toThrow(/'x' holds 1099511627776 at 1/);
+  });
+});
+
+describe("a suspended state", () => {
+  const model = listenerModel();
+  it("comes back as it went, bit for bit", () => {
+    fc.assert(
+      fc.property(fc.array(finite, { minLength: 16, maxLength: 16 }), (values) => {
+        const state = Float32Array.from(values);
+        expect(unpackState(model, packState(model, state), 16)).toEqual(state);
+      }),
+    );
+  });
+
+  it("that is noise, or of another version, gives a fault", () => {
+    fc.assert(fc.property(fc.string(), (text) => answersOrFaults(() => unpackState(model, text, 16))));
+    const state = packState({ ...model, version: "2" }, new Float32Array(16));
+    expect(() => unpackState(model, state, 16)).toThrow(/"version":"2"/);
+  });
+});
+
+describe("a WAV file", () => {
+  it("that is noise gives a fault, not a hang", () => {
+    const header = Buffer.from("RIFF\0\0\0\0WAVE");
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 64 }), fc.boolean(), (bytes, isRiff) => {
+        answersOrFaults(() =>
+          samplesOfWav(isRiff ? Buffer.concat([header, bytes]) : Buffer.from(bytes), "noise.wav"),
+        );
+      }),
+    );
+  });
+
+  it("of 16 kHz, mono, 16 bit gives its samples", () => {
+    const bytes = Buffer.alloc(48);
+    bytes.write("RIFF", 0);
+    bytes.write("WAVEfmt ", 8);
+    bytes.writeUInt32LE(16, 16);
+    bytes.writeUInt16LE(1, 20);
+    bytes.writeUInt16LE(1, 22);
+    bytes.writeUInt32LE(16_000, 24);
+    bytes.writeUInt16LE(16, 34);
+    bytes.write("data", 36);
+    bytes.writeUInt32LE(4, 40);
+    bytes.writeInt16LE(16_384, 44);
+    bytes.writeInt16LE(-32_768, 46);
+    expect([...samplesOfWav(bytes, "a.wav")]).toEqual([0.5, -1]);
+    bytes.writeUInt32LE(44_100, 24);
+    expect(() => samplesOfWav(bytes, "a.wav")).toThrow(/44100 Hz.*expected WAV/);
+  });
+});
