@@ -43,11 +43,8 @@ export function readSafetensors(bytes: Uint8Array, file: string): Map<string, St
         `tensor '${name}' has ${to - from} bytes, its shape [${shape.join(", ")}] needs ${count * type.bytes}`,
       );
     }
-    const at = new DataView(values.buffer, values.byteOffset + from, to - from);
-    tensors.set(name, {
-      shape,
-      data: Float32Array.from({ length: count }, (_, i) => type.read(at, i * type.bytes)),
-    });
+    // A copy begins at a multiple of 8, as typed arrays want; every machine that Node.js runs on is little-endian.
+    tensors.set(name, { shape, data: type.read(new Uint8Array(values.subarray(from, to)).buffer) });
   }
   return tensors;
 }
@@ -67,12 +64,31 @@ function parseHeader(bytes: Uint8Array, refuse: (why: string) => never): z.infer
 /** As the reference implementation. */
 const MAX_HEADER = 100_000_000;
 
-const types = new Map([
-  ["F64", { bytes: 8, read: (view: DataView, at: number) => view.getFloat64(at, true) }],
-  ["F32", { bytes: 4, read: (view: DataView, at: number) => view.getFloat32(at, true) }],
-  ["F16", { bytes: 2, read: (view: DataView, at: number) => float16(view.getUint16(at, true)) }],
-  ["BF16", { bytes: 2, read: (view: DataView, at: number) => bfloat16(view.getUint16(at, true)) }],
+const types = new Map<
+  string,
+  { readonly bytes: number; readonly read: (values: ArrayBuffer) => Float32Array }
+>([
+  ["F64", { bytes: 8, read: (values) => Float32Array.from(new Float64Array(values)) }],
+  ["F32", { bytes: 4, read: (values) => new Float32Array(values) }],
+  ["F16", { bytes: 2, read: (values) => lookUp(new Uint16Array(values), float16) }],
+  ["BF16", { bytes: 2, read: (values) => lookUp(new Uint16Array(values), bfloat16) }],
 ]);
+
+/** Converts every bit pattern at most once. */
+function lookUp(patterns: Uint16Array, convert: (bits: number) => number): Float32Array {
+  const table = new Float32Array(65_536);
+  const known = new Uint8Array(65_536);
+  const values = new Float32Array(patterns.length);
+  for (let i = 0; i < patterns.length; i++) {
+    const bits = patterns[i]!;
+    if (known[bits] === 0) {
+      table[bits] = convert(bits);
+      known[bits] = 1;
+    }
+    values[i] = table[bits]!;
+  }
+  return values;
+}
 
 function float16(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;

@@ -63,8 +63,8 @@ const ONE_LEAF_SHARE = 0.55;
 export function cellularTrees(trees: readonly Tree[]): Server {
   const scheduler = new Scheduler({
     types: [
-      { name: "leaf", priority: 0, maxBatch: TREE_BATCH },
-      { name: "inner", priority: 1, maxBatch: TREE_BATCH },
+      { name: "leaf", priority: 0, maxBatch: TREE_BATCH, minBatch: TREE_BATCH },
+      { name: "inner", priority: 1, maxBatch: TREE_BATCH, minBatch: TREE_BATCH },
     ],
     policy: policies.cellular,
     maxTasksToSubmit: MAX_TASKS,
