@@ -107,13 +107,13 @@ export class Scheduler {
     table.open[id] = 0;
     table.remaining[id] = 0;
     this.#leave(id);
-    return table.inFlight[id] === 0 && table.pending[id] === 0;
+    return table.inFlight[id] === 0;
   }
 
   /** No `extend` will follow; what is known still runs. Answers whether it is done already. */
   seal(id: number): boolean {
     this.#table.open[id] = 0;
-    return this.#table.remaining[id] === 0 && this.#table.inFlight[id] === 0 && this.#table.pending[id] === 0;
+    return this.#table.remaining[id] === 0 && this.#table.inFlight[id] === 0;
   }
 
   /** Takes a subgraph out of scheduling, or puts it back: it keeps its state and its place in arrival order. */
@@ -131,12 +131,14 @@ export class Scheduler {
 
   /**
    * Forgets a subgraph whose request ended: none of its cells is submitted again. Answers whether none is in flight, so
-   * that its slots are free; else `complete` reports it as done when the last one is.
+   * that its slots are free; else `complete` reports it as done when the last one is. What waits for it never runs and
+   * is to be removed too.
    */
   remove(id: number): boolean {
     const table = this.#table;
     table.open[id] = 0;
     table.remaining[id] = 0;
+    for (const next of table.dependents(id)) this.#dropEntry(next);
     table.unlink(id);
     this.#leave(id);
     if (table.inFlight[id] !== 0) return false;
@@ -256,7 +258,10 @@ export class Scheduler {
     for (const next of this.#table.dependents(id)) {
       const pending = this.#table.pending[next]! - 1;
       this.#table.pending[next] = pending;
-      if (pending === 0) this.#release(next);
+      // One that was removed meanwhile is dead, and its number free from here on.
+      const isDead = this.#table.dead[next] === 1;
+      this.#dropEntry(next);
+      if (pending === 0 && !isDead) this.#release(next);
     }
     this.#leave(id);
     this.#free(id);
@@ -322,11 +327,17 @@ export class Scheduler {
     return idle;
   }
 
+  /** The least arrival number among the rows it could run and the first that waits. */
   #oldest(type: number, worker: number): number {
-    const places = this.#places[type]![worker]!;
+    const { arrival, inFlight } = this.#table;
     const waiting = this.#peek(type);
-    let oldest = waiting === undefined ? Number.POSITIVE_INFINITY : this.#table.arrival[waiting]!;
-    if (places.count > 0) oldest = Math.min(oldest, this.#table.arrival[places.rows[0]!]!);
+    let oldest = waiting === undefined ? Number.POSITIVE_INFINITY : arrival[waiting]!;
+    this.#places[type]!.forEach((places, owner) => {
+      for (let row = 0; row < places.count; row++) {
+        const id = places.rows[row]!;
+        if (owner === worker || inFlight[id] === 0) oldest = Math.min(oldest, arrival[id]!);
+      }
+    });
     return oldest;
   }
 

@@ -31,7 +31,7 @@ export class Subgraphs {
   inFlight = new Int32Array(INITIAL);
   /** Subgraphs before this one that are not done. */
   pending = new Int32Array(INITIAL);
-  /** Queue entries that name it. */
+  /** Queue entries and lists of dependents that name it; its number is not given to another while there is one. */
   entries = new Int32Array(INITIAL);
   worker = new Int16Array(INITIAL);
   /** Its row among the places of its worker. */
@@ -67,6 +67,7 @@ export class Subgraphs {
     if (dependents) dependents.push(next);
     else this.#dependents.set(id, [next]);
     this.pending[next] = this.pending[next]! + 1;
+    this.entries[next] = this.entries[next]! + 1;
   }
 
   dependents(id: number): readonly number[] {

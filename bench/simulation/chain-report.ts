@@ -71,7 +71,7 @@ export function reportChains(extent: Extent): void {
     [1_000, "9.8"],
     [2_000, "13.8"],
     [5_000, "23.4"],
-    [8_000, "unbounded"],
+    [8_000, "unbounded: saturated, grows with the run"],
   ] as const) {
     const values = at.get(rate)!.map(({ p90 }, i) => bucketAt.get(rate)![i]!.p90 / p90);
     console.log(

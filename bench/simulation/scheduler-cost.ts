@@ -35,18 +35,24 @@ function nsPerRowStep(steps: number): number {
   return ((performance.now() - began) * 1e6) / (TASKS * ROWS);
 }
 
-/** Microseconds and bytes of a subgraph that is added where a million wait. */
-function queued(): { readonly us: number; readonly bytes: number } {
-  globalThis.gc?.();
-  const before = memory();
+/** Microseconds to add a subgraph until a million wait. */
+function usPerSubgraph(): number {
   const scheduler = open();
   const began = performance.now();
   for (let arrival = 0; arrival < QUEUED; arrival++) add(scheduler, arrival, 24);
-  const us = ((performance.now() - began) * 1000) / QUEUED;
+  return ((performance.now() - began) * 1000) / QUEUED;
+}
+
+/** Bytes of one subgraph of a million that wait. */
+function bytesPerSubgraph(): number {
+  const scheduler = open();
+  globalThis.gc?.();
+  const before = memory();
+  for (let arrival = 0; arrival < QUEUED; arrival++) add(scheduler, arrival, 24);
   globalThis.gc?.();
   const bytes = (memory() - before) / QUEUED;
   if (scheduler.size !== QUEUED) throw new Error(`${scheduler.size} subgraphs wait, not ${QUEUED}`);
-  return { us, bytes };
+  return bytes;
 }
 
 function memory(): number {
@@ -54,15 +60,17 @@ function memory(): number {
   return heapUsed + arrayBuffers;
 }
 
+// First, while the process is fresh: buffers of an earlier scheduler are given back late and would be subtracted.
+const bytes = bytesPerSubgraph();
+console.log(
+  `${bytes.toFixed(0)} bytes per subgraph, ${QUEUED} waiting${globalThis.gc ? "" : " (without --expose-gc: with garbage)"}`,
+);
+const us = Array.from({ length: REPEATS }, usPerSubgraph);
+console.log(`${show(us, 2)} us to add one`);
 for (const steps of [8, 24, 330]) {
   const values = Array.from({ length: REPEATS }, () => nsPerRowStep(steps));
   console.log(`${steps} steps: ${show(values, 1)} ns per row and step at ${ROWS} rows`);
 }
-const runs = Array.from({ length: REPEATS }, queued);
-const us = runs.map((run) => run.us);
-console.log(`${show(us, 2)} us to add a subgraph, ${QUEUED} waiting`);
-const bytes = runs.map((run) => run.bytes);
-console.log(`${show(bytes, 0)} bytes each${globalThis.gc ? "" : " (without --expose-gc: garbage included)"}`);
 
 /** The median, then all values. */
 function show(values: readonly number[], digits: number): string {
