@@ -39,7 +39,10 @@ export interface Task {
   readonly worker: number;
   readonly rows: number;
   readonly steps: number;
-  /** The subgraphs, one per row; the first `rows` entries count. Rows that stay keep their place from task to task. */
+  /**
+   * The subgraphs, one per row; the first `rows` entries count, until the task is completed. Rows that stay keep their
+   * place from task to task.
+   */
   readonly subgraphs: Int32Array;
 }
 
@@ -62,7 +65,8 @@ export class Scheduler {
   /** By type, then by worker: the subgraphs that hold a row place. */
   readonly #places: Places[][];
   readonly #running: Int32Array;
-  readonly #groups: ReadyGroup[] = [];
+  /** By type: lists of completed tasks, for the next ones. */
+  readonly #spare: Int32Array[][];
   /** By type: decisions that passed it over. By family: decisions so far when it was last chosen. */
   readonly #waited: Int32Array;
   readonly #familyChosen = new Map<number, number>();
@@ -75,6 +79,7 @@ export class Scheduler {
     this.#waiting = options.types.map(() => new Heap<number>((a, b) => this.#table.before(a, b)));
     this.#waitingCount = new Int32Array(options.types.length);
     this.#running = new Int32Array(options.types.length);
+    this.#spare = options.types.map(() => []);
     this.#waited = new Int32Array(options.types.length);
     const workers = Array.from({ length: options.workers ?? 1 });
     this.#places = options.types.map((type) => workers.map(() => new Places(type.maxBatch)));
@@ -178,15 +183,29 @@ export class Scheduler {
 
   /** The next task for a worker; undefined when nothing is ready. */
   next(worker: number): Task | undefined {
-    const groups = this.#groups;
-    groups.length = 0;
+    let only = -1;
+    let kinds = 0;
     for (let type = 0; type < this.types.length; type++) {
-      const ready = this.#readyFor(type, worker);
-      if (ready === 0) {
+      if (this.#readyFor(type, worker) === 0) {
         this.#waited[type] = 0;
         continue;
       }
-      const { maxBatch, priority, family = 0 } = this.types[type]!;
+      only = type;
+      kinds++;
+    }
+    if (kinds === 0) return undefined;
+    const type = kinds === 1 ? only : this.#choose(worker);
+    this.#waited[type] = 0;
+    this.#familyChosen.set(this.types[type]!.family ?? 0, ++this.#decisions);
+    return this.#form(type, worker);
+  }
+
+  /** Asks the policy which of several types that are ready comes next. */
+  #choose(worker: number): number {
+    const groups: ReadyGroup[] = [];
+    this.types.forEach(({ maxBatch, priority, family = 0 }, type) => {
+      const ready = this.#readyFor(type, worker);
+      if (ready === 0) return;
       groups.push({
         type,
         ready,
@@ -198,13 +217,9 @@ export class Scheduler {
         running: this.#running[type]!,
         oldest: this.#oldest(type, worker),
       });
-    }
-    if (groups.length === 0) return undefined;
-    const group = groups.length === 1 ? groups[0]! : this.#policy(groups);
-    for (const { type } of groups) this.#waited[type] = this.#waited[type]! + 1;
-    this.#waited[group.type] = 0;
-    this.#familyChosen.set(group.family, ++this.#decisions);
-    return this.#form(group.type, worker);
+      this.#waited[type] = this.#waited[type]! + 1;
+    });
+    return this.#policy(groups).type;
   }
 
   /** Says that a task has run; calls `done` for every subgraph that ended with it. */
@@ -220,6 +235,7 @@ export class Scheduler {
         this.#done(id);
       } else if (left === 0 && this.#table.state[id] === PINNED) this.#wait(id);
     }
+    this.#spare[task.type]!.push(task.subgraphs);
   }
 
   #release(id: number): void {
@@ -419,7 +435,8 @@ export class Scheduler {
     const table = this.#table;
     const rows = places.count;
     const steps = this.#stepsOf(type, places);
-    const subgraphs = places.rows.slice(0, rows);
+    const subgraphs = this.#spare[type]!.pop() ?? new Int32Array(places.rows.length);
+    for (let row = 0; row < rows; row++) subgraphs[row] = places.rows[row]!;
     const { remaining, inFlight, open } = table;
     let drained = 0;
     for (let row = 0; row < rows; row++) {

@@ -56,7 +56,7 @@ export function cellular(lengths: Int32Array, maxTasksToSubmit = MAX_TASKS): Ser
         start(
           journal,
           nowMs,
-          task.subgraphs.map((id) => requestOf[id]!),
+          task.subgraphs.subarray(0, task.rows).map((id) => requestOf[id]!),
         );
         nowMs += cellularStepMs(task.rows);
         scheduler.complete(task, (id) => {

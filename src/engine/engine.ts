@@ -9,6 +9,7 @@ import { checkInput, RequestGraph } from "./graph.ts";
 import { command, event, readOptions } from "./messages.ts";
 import type { LoadedModel } from "./model.ts";
 import { PacketReader, PacketWriter } from "./packet.ts";
+import { QuietRuns } from "./quiet.ts";
 import { type Collected, EngineRun, Request, type SessionRun, type Waypoint } from "./request.ts";
 import { advance, sample, uniformOf } from "./sampling.ts";
 
@@ -34,6 +35,7 @@ export class Engine {
   readonly #requests = new Map<number, Request>();
   /** By number of the subgraph. */
   readonly #runs: EngineRun[] = [];
+  readonly #quiet = new QuietRuns();
   readonly #deadlines = new Heap<Request>((a, b) => a.deadlineMs < b.deadlineMs);
   /** Room for the slots of one task. */
   readonly #reads: Int32Array;
@@ -224,7 +226,7 @@ export class Engine {
     run.collected = definition.outputs.map(({ name }, output) => {
       const cellOutput = definition.cells[run.index]!.outputs.findIndex((spec) => spec.name === name);
       const { shape } = definition.cells[run.index]!.outputs[cellOutput]!;
-      return { output, cellOutput, all: false, shape, size: sizeOf(shape), values: NONE, length: 0 };
+      return { run, output, cellOutput, all: false, shape, size: sizeOf(shape), values: NONE, length: 0 };
     });
     run.subgraph = this.#scheduler.add({
       type: run.type,
@@ -319,8 +321,15 @@ export class Engine {
     const { kernel } = model;
     const spec = model.definition.cells[cell]!;
     const { rows, steps, subgraphs } = task;
+    const { isQuiet, slot } = this.#quiet;
     for (let row = 0; row < rows; row++) {
-      const run = this.#runs[subgraphs[row]!]!;
+      const subgraph = subgraphs[row]!;
+      if (isQuiet[subgraph] === 1) {
+        this.#reads[row] = slot[subgraph]!;
+        this.#writes[row] = slot[subgraph]!;
+        continue;
+      }
+      const run = this.#runs[subgraph]!;
       if (run.done === 0) this.#begin(run);
       if (spec.reads === 1) this.#reads[row] = run.done === 0 ? firstRead(run) : run.slot;
       else if (spec.reads === 2) {
@@ -356,49 +365,66 @@ export class Engine {
 
   #stage(task: Task, input: number, size: number, to: Values): void {
     const { rows, steps, subgraphs } = task;
+    const { isQuiet, done } = this.#quiet;
+    const quietInputs = this.#quiet.input(input);
     for (let row = 0; row < rows; row++) {
-      const run = this.#runs[subgraphs[row]!]!;
+      const subgraph = subgraphs[row]!;
+      if (isQuiet[subgraph] === 1) {
+        copySteps(quietInputs[subgraph]!, done[subgraph]!, size, to, row, rows, steps);
+        continue;
+      }
+      const run = this.#runs[subgraph]!;
       if (run.generate && run.done > 0) {
         to[row] = run.token;
         continue;
       }
-      const session = run.isQuiet ? undefined : run.request.session;
+      const { session } = run.request;
       if (session && run.position + steps > session.steps) {
         stageAcrossPushes(session, input, size, to, row, rows, steps);
         continue;
       }
-      const from = run.inputs[input]!;
-      for (let step = 0; step < steps; step++) {
-        copy(from, (run.position + step) * size, to, (step * rows + row) * size, size);
-      }
+      copySteps(run.inputs[input]!, run.position, size, to, row, rows, steps);
     }
   }
 
   /** Takes a task's outputs, then lets ended runs go. */
   #finish(task: Task): void {
-    this.#takeOutputs(task);
+    this.#takeOutputs(task, true);
     this.#scheduler.complete(task, (subgraph) => this.#runDone(this.#runs[subgraph]!));
   }
 
-  #takeOutputs(task: Task): void {
+  /** `answersFollow`: what a request gets from its last step need not be kept, it is answered before the kernel runs again. */
+  #takeOutputs(task: Task, answersFollow: boolean): void {
     const model = this.#modelOf[task.type]!;
     const cell = task.type - model.firstType;
     const outputs = model.kernel.outputs(cell);
     const { rows, steps, subgraphs } = task;
+    const quiet = this.#quiet;
     for (let row = 0; row < rows; row++) {
-      const run = this.#runs[subgraphs[row]!]!;
+      const subgraph = subgraphs[row]!;
+      const isQuiet = quiet.isQuiet[subgraph] === 1;
+      if (isQuiet && quiet.done[subgraph]! + steps < quiet.steps[subgraph]!) {
+        quiet.done[subgraph] = quiet.done[subgraph]! + steps;
+        continue;
+      }
+      const run = this.#runs[subgraph]!;
+      if (isQuiet) quiet.leave(run);
       if (run.done === 0) this.#releaseBefore(run);
       run.done += steps;
       run.position += steps;
-      if (run.isQuiet && run.done < run.steps) continue;
       const { request } = run;
       if (request.ended) continue;
+      if (run.isQuiet && run.done < run.steps) {
+        quiet.enter(run);
+        continue;
+      }
       if (run.generate) this.#generated(run, outputs, row);
       else if (
         run.collected.length > 0 &&
         (run.collectsAll || run.done === run.steps || request.options.stream)
       ) {
-        this.#collect(run, outputs, row, rows, steps);
+        if (answersFollow && run.isQuiet && request.open === 1) request.answerRow = (steps - 1) * rows + row;
+        else this.#collect(run, outputs, row, rows, steps);
       }
       if (request.session) this.#sessionStepped(request.session);
     }
@@ -483,6 +509,7 @@ export class Engine {
 
   #runDone(run: EngineRun): void {
     const { request } = run;
+    this.#quiet.leave(run);
     run.isDone = true;
     this.#runs[run.subgraph] = GONE;
     if (run.readers === 0) this.#freeSlot(run);
@@ -501,9 +528,14 @@ export class Engine {
     outbox.double(now - startedMs);
     const { results } = request;
     outbox.int(results.length);
-    for (const { output, shape, all, size, values, length } of results) {
+    for (const { run, output, cellOutput, shape, all, size, values, length } of results) {
       outbox.int(output);
-      outbox.tensor(all ? [length / size, ...shape] : shape, values, 0, length);
+      if (all) outbox.tensor([length / size, ...shape], values, 0, length);
+      else if (length > 0) outbox.tensor(shape, values, 0, length);
+      else {
+        const last = request.model.kernel.outputs(run.index)[cellOutput]!;
+        outbox.tensor(shape, last, request.answerRow * size, size);
+      }
     }
     this.#forget(request);
   }
@@ -524,7 +556,7 @@ export class Engine {
       try {
         if (task.rows === 1) throw error;
         if (this.#submit(alone)) throw error;
-        this.#takeOutputs(alone);
+        this.#takeOutputs(alone, false);
       } catch (cause) {
         const { request, cell } = this.#runs[subgraph]!;
         const fault = Fault.from(cause);
@@ -558,6 +590,7 @@ export class Engine {
     for (const run of request.runs) {
       if (run.isDone || run.subgraph < 0) continue;
       if (!this.#scheduler.remove(run.subgraph)) continue;
+      this.#quiet.leave(run);
       this.#runs[run.subgraph] = GONE;
       run.isDone = true;
     }
@@ -611,6 +644,21 @@ function readInputs(reader: PacketReader): Tensor[] {
 function copy(from: Values, at: number, to: Values, into: number, size: number): void {
   if (size < FEW) for (let i = 0; i < size; i++) to[into + i] = from[at + i]!;
   else to.set(from.subarray(at, at + size), into);
+}
+
+/** Values of `steps` steps from step `first` on, to where a task wants those of row `row`. */
+function copySteps(
+  from: Values,
+  first: number,
+  size: number,
+  to: Values,
+  row: number,
+  rows: number,
+  steps: number,
+): void {
+  for (let step = 0; step < steps; step++) {
+    copy(from, (first + step) * size, to, (step * rows + row) * size, size);
+  }
 }
 
 /** Adds one step's values of an output to what a request gets in the end. */

@@ -60,7 +60,16 @@ export class RequestGraph implements Graph {
     const { shape, dtype } = cell.outputs[cellOutput]!;
     const all = collect === "all";
     const values = dtype === "int32" ? NO_INTEGERS : NO_FLOATS;
-    const collected = { output: index, cellOutput, all, shape, size: sizeOf(shape), values, length: 0 };
+    const collected = {
+      run: from,
+      output: index,
+      cellOutput,
+      all,
+      shape,
+      size: sizeOf(shape),
+      values,
+      length: 0,
+    };
     from.collected = [...from.collected, collected];
     from.collectsAll ||= all;
     const request = this.#request;

@@ -20,8 +20,8 @@ export class Request {
   /** Runs that are not done. */
   open = 0;
   startedMs = -1;
-  /** Steps whose outputs were given away. */
-  emitted = 0;
+  /** Where the kernel's outputs hold the answer, from its last step until it is sent. */
+  answerRow = -1;
   random: number;
   ended = false;
   paused = false;
@@ -66,10 +66,7 @@ export class EngineRun implements Run {
   /** Milliseconds that the longest path up to its end takes at least. */
   leastMs = 0;
   collected: readonly Collected[] = NONE;
-  /**
-   * Whether its steps before the last concern nobody. Then a step touches nothing but this object: after a cell has run,
-   * the caches hold its weights, and every other object costs a row more than all arithmetic on it.
-   */
+  /** Whether its steps before the last concern nobody; see `QuietRuns`, which counts them. */
   isQuiet = false;
   /** Whether outputs of steps before the last are kept. */
   collectsAll = false;
@@ -95,6 +92,7 @@ export class EngineRun implements Run {
 
 /** An output of the model that a run gives. */
 export interface Collected {
+  readonly run: EngineRun;
   /** Among the model's outputs, and among the cell's. */
   readonly output: number;
   readonly cellOutput: number;
