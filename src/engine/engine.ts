@@ -8,9 +8,10 @@ import { sizeOf, type Tensor } from "../core/tensor.ts";
 import { checkInput, RequestGraph } from "./graph.ts";
 import { command, event, readOptions } from "./messages.ts";
 import type { LoadedModel } from "./model.ts";
+import type { RunOutput } from "./outputs.ts";
 import { PacketReader, PacketWriter } from "./packet.ts";
 import { QuietRuns } from "./quiet.ts";
-import { type Collected, EngineRun, Request, type SessionRun, type Waypoint } from "./request.ts";
+import { EngineRun, type Kept, Request, type SessionRun, type Waypoint } from "./request.ts";
 import { advance, sample, uniformOf } from "./sampling.ts";
 
 export interface EngineSettings {
@@ -156,10 +157,11 @@ export class Engine {
       if (inputs[i]) named[name] = inputs[i];
     });
     try {
-      unfold(new RequestGraph(request), named, { maxSteps: request.options.maxSteps });
+      const graph = new RequestGraph(request);
+      unfold(graph, named, { maxSteps: request.options.maxSteps });
       if (request.runs.length === 0)
         throw new Fault("INTERNAL", `model '${definition.name}' unfolded into no cells`);
-      this.#refuseImpossible(request);
+      refuseImpossible(graph.leastMs, request.options.timeoutMs);
       for (const run of request.runs) this.#add(run);
     } catch (error) {
       this.#endWithFault(request, Fault.from(error));
@@ -183,16 +185,6 @@ export class Engine {
     return request;
   }
 
-  #refuseImpossible({ runs, options }: Request): void {
-    let leastMs = 0;
-    for (const run of runs) leastMs = Math.max(leastMs, run.leastMs);
-    if (leastMs <= options.timeoutMs) return;
-    throw new Fault(
-      "DEADLINE_EXCEEDED",
-      `a time limit of ${options.timeoutMs} ms cannot be met: the cells alone take at least ${leastMs.toFixed(1)} ms`,
-    );
-  }
-
   #add(run: EngineRun): void {
     const { request, generate } = run;
     request.open++;
@@ -213,21 +205,14 @@ export class Engine {
     const { definition } = request.model;
     const { program } = definition;
     const cell = program.kind === "session" ? program.cell : "";
-    const run = new EngineRun(
-      request,
-      cell,
-      definition.cells.findIndex(({ name }) => name === cell),
-      [],
-      [],
-    );
+    const index = definition.cells.findIndex(({ name }) => name === cell);
+    const run = new EngineRun(request, index, [], []);
     request.session = { run, pushed: [], steps: 0, known: 0, waypoints: [] };
     request.runs = [run];
     request.open = 1;
-    run.collected = definition.outputs.map(({ name }, output) => {
-      const cellOutput = definition.cells[run.index]!.outputs.findIndex((spec) => spec.name === name);
-      const { shape } = definition.cells[run.index]!.outputs[cellOutput]!;
-      return { run, output, cellOutput, all: false, shape, size: sizeOf(shape), values: NONE, length: 0 };
-    });
+    for (const { name } of definition.outputs) {
+      run.outputs = request.model.outputs.with(run.outputs, index, name, name, false);
+    }
     run.subgraph = this.#scheduler.add({
       type: run.type,
       steps: 0,
@@ -420,7 +405,7 @@ export class Engine {
       }
       if (run.generate) this.#generated(run, outputs, row);
       else if (
-        run.collected.length > 0 &&
+        run.outputs.length > 0 &&
         (run.collectsAll || run.done === run.steps || request.options.stream)
       ) {
         if (answersFollow && run.isQuiet && request.open === 1) request.answerRow = (steps - 1) * rows + row;
@@ -448,11 +433,12 @@ export class Engine {
       this.#scheduler.finish(run.subgraph);
       return;
     }
-    for (const collected of run.collected) {
-      if (collected.cellOutput === at) {
-        if (collected.length === collected.values.length) grow(collected, run.steps);
-        collected.values[collected.length++] = run.token;
-      } else take(collected, outputs, row, run.steps);
+    for (let i = 0; i < run.outputs.length; i++) {
+      if (run.outputs[i]!.cellOutput !== at) keep(run, i, outputs, row);
+      else {
+        tokenOut[0] = run.token;
+        append(run, i, tokenOut, 0);
+      }
     }
     if (request.options.stream) this.#emit(run, run.done - 1, outputs, row, run.token);
   }
@@ -464,21 +450,19 @@ export class Engine {
       const at = step * rows + row;
       if (request.options.stream) this.#emit(run, run.done - steps + step, outputs, at);
       if (request.session) continue;
-      for (const collected of run.collected) {
-        if (collected.all || (isLast && step === steps - 1)) take(collected, outputs, at, run.steps);
+      for (let i = 0; i < run.outputs.length; i++) {
+        if (run.outputs[i]!.all || (isLast && step === steps - 1)) keep(run, i, outputs, at);
       }
     }
   }
 
   #emit(run: EngineRun, step: number, outputs: readonly Values[], at: number, token?: number): void {
     const { outbox } = this;
-    const { collected } = run;
     outbox.int(event.OUTPUT);
     outbox.int(run.request.id);
     outbox.int(step);
-    outbox.int(collected.length);
-    for (let i = 0; i < collected.length; i++) {
-      const { output, cellOutput, shape, size } = collected[i]!;
+    outbox.int(run.outputs.length);
+    for (const { output, cellOutput, shape, size } of run.outputs) {
       outbox.int(output);
       const values = outputs[cellOutput]!;
       if (token !== undefined && size === 1 && values instanceof Int32Array) {
@@ -526,18 +510,26 @@ export class Engine {
     outbox.int(request.runs.reduce((cells, { done }) => cells + done, 0));
     outbox.double(startedMs - request.admittedMs);
     outbox.double(now - startedMs);
-    const { results } = request;
-    outbox.int(results.length);
-    for (const { run, output, cellOutput, shape, all, size, values, length } of results) {
+    outbox.int(request.session ? 0 : request.runs.reduce((sum, { outputs }) => sum + outputs.length, 0));
+    if (!request.session) for (const run of request.runs) this.#answerRun(run);
+    this.#forget(request);
+  }
+
+  #answerRun({ request, index, outputs, kept }: EngineRun): void {
+    const { outbox } = this;
+    outputs.forEach(({ output, cellOutput, shape, all, dtype, size }, i) => {
       outbox.int(output);
+      const { values, length } = kept?.[i] ?? (dtype === "int32" ? NO_INTEGERS : NO_FLOATS);
       if (all) outbox.tensor([length / size, ...shape], values, 0, length);
       else if (length > 0) outbox.tensor(shape, values, 0, length);
-      else {
-        const last = request.model.kernel.outputs(run.index)[cellOutput]!;
-        outbox.tensor(shape, last, request.answerRow * size, size);
-      }
-    }
-    this.#forget(request);
+      else
+        outbox.tensor(
+          shape,
+          request.model.kernel.outputs(index)[cellOutput]!,
+          request.answerRow * size,
+          size,
+        );
+    });
   }
 
   #expire(): void {
@@ -624,11 +616,21 @@ export class Engine {
 
 /** Stands for runs that have ended, so that the table stays of one kind. */
 const GONE = undefined as unknown as EngineRun;
-const NONE = new Float32Array(0);
+const NO_FLOATS: Kept = { values: new Float32Array(0), length: 0 };
+const NO_INTEGERS: Kept = { values: new Int32Array(0), length: 0 };
 const FIRST_STEPS = 16;
 const tokenOut = new Int32Array(1);
 /** Below this many values a loop is quicker than `set`. */
 const FEW = 24;
+
+/** Throws DEADLINE_EXCEEDED where the cells alone take longer than the caller waits. */
+function refuseImpossible(leastMs: number, timeoutMs: number): void {
+  if (leastMs <= timeoutMs) return;
+  throw new Fault(
+    "DEADLINE_EXCEEDED",
+    `a time limit of ${timeoutMs} ms cannot be met: the cells alone take at least ${leastMs.toFixed(1)} ms`,
+  );
+}
 
 /** The slot a run's first step reads: that of the run before, where it was not taken over. */
 function firstRead({ from, slot }: EngineRun): number {
@@ -661,22 +663,27 @@ function copySteps(
   }
 }
 
-/** Adds one step's values of an output to what a request gets in the end. */
-function take(collected: Collected, outputs: readonly Values[], at: number, steps: number): void {
-  const { size, length } = collected;
-  const { values } = collected;
-  if (length + size > values.length) grow(collected, steps);
-  copy(outputs[collected.cellOutput]!, at * size, collected.values, length, size);
-  collected.length = length + size;
+/** Keeps one step's values of a run's output number `i` for the answer; they stand at `at` in the kernel's outputs. */
+function keep(run: EngineRun, i: number, outputs: readonly Values[], at: number): void {
+  append(run, i, outputs[run.outputs[i]!.cellOutput]!, at * run.outputs[i]!.size);
+}
+
+function append(run: EngineRun, i: number, from: Values, at: number): void {
+  const { size } = run.outputs[i]!;
+  run.kept ??= run.outputs.map(() => ({ values: NO_FLOATS.values, length: 0 }));
+  const kept = run.kept[i]!;
+  if (kept.length + size > kept.values.length) grow(kept, run.outputs[i]!, run.steps);
+  copy(from, at, kept.values, kept.length, size);
+  kept.length += size;
 }
 
 /** Makes room in steps of doubling, from a few, up to what can come at most. */
-function grow(collected: Collected, steps: number): void {
-  const { values, size, all } = collected;
+function grow(kept: Kept, { size, all, dtype }: RunOutput, steps: number): void {
+  const { values } = kept;
   const length = all ? Math.min(Math.max(values.length * 2, size * FIRST_STEPS), steps * size) : size;
-  const grown = values instanceof Int32Array ? new Int32Array(length) : new Float32Array(length);
+  const grown = dtype === "int32" ? new Int32Array(length) : new Float32Array(length);
   grown.set(values);
-  collected.values = grown;
+  kept.values = grown;
 }
 
 function stageAcrossPushes(

@@ -1,11 +1,14 @@
 import type { CellRun, Graph, Run } from "../../models/definition.ts";
 import { Fault } from "../core/faults.ts";
-import { checkTensor, sizeOf, type Tensor } from "../core/tensor.ts";
+import { checkTensor, type Tensor } from "../core/tensor.ts";
 import { EngineRun, type Request } from "./request.ts";
 
 /** Collects the runs of one request; each is checked as it is added. */
 export class RequestGraph implements Graph {
+  /** Milliseconds that the longest path takes at least; counted where the request has a time limit. */
+  leastMs = 0;
   readonly #request: Request;
+  readonly #leastMs = new Map<EngineRun, number>();
 
   constructor(request: Request) {
     this.#request = request;
@@ -36,44 +39,30 @@ export class RequestGraph implements Graph {
         `the input of model '${request.model.definition.name}' has ${known} steps`,
       );
     }
-    const run = new EngineRun(request, cell, index, values, from as readonly EngineRun[], generate);
+    const run = new EngineRun(request, index, values, from as readonly EngineRun[], generate);
     run.steps = generate ? generate.maxSteps : known;
-    const own = (generate ? 1 : known) * request.model.profiles[index]!.stepMs;
-    for (const before of run.from) run.leastMs = Math.max(run.leastMs, before.leastMs);
-    run.leastMs += own;
+    this.#countTime(run, generate ? 1 : known);
     request.runs = request.runs.length === 0 ? [run] : [...request.runs, run];
     return run;
   }
 
+  /** Least time up to the end of a run; only where there is a limit. */
+  #countTime(run: EngineRun, steps: number): void {
+    const { model, options } = this.#request;
+    if (options.timeoutMs === Number.POSITIVE_INFINITY) return;
+    let leastMs = steps * model.profiles[run.index]!.stepMs;
+    const own = leastMs;
+    for (const before of run.from) leastMs = Math.max(leastMs, own + (this.#leastMs.get(before) ?? 0));
+    this.#leastMs.set(run, leastMs);
+    this.leastMs = Math.max(this.leastMs, leastMs);
+  }
+
   output(name: string, run: Run, output: string, collect: "last" | "all"): void {
-    const { definition } = this.#request.model;
+    const { model } = this.#request;
     const from = run as EngineRun;
-    const cell = definition.cells[from.index]!;
-    const cellOutput = cell.outputs.findIndex((spec) => spec.name === output);
-    const index = definition.outputs.findIndex((spec) => spec.name === name);
-    if (cellOutput < 0 || index < 0) {
-      throw new Fault(
-        "INTERNAL",
-        `model '${definition.name}' cannot give '${output}' of '${run.cell}' as '${name}'`,
-      );
-    }
-    const { shape, dtype } = cell.outputs[cellOutput]!;
     const all = collect === "all";
-    const values = dtype === "int32" ? NO_INTEGERS : NO_FLOATS;
-    const collected = {
-      run: from,
-      output: index,
-      cellOutput,
-      all,
-      shape,
-      size: sizeOf(shape),
-      values,
-      length: 0,
-    };
-    from.collected = [...from.collected, collected];
+    from.outputs = model.outputs.with(from.outputs, from.index, name, output, all);
     from.collectsAll ||= all;
-    const request = this.#request;
-    request.results = [...request.results, collected];
   }
 }
 
@@ -95,7 +84,3 @@ export function checkInput(request: Request, cell: number, name: string, tensor:
   }
   return tensor.data;
 }
-
-/** Room is made when the first value comes: a queued request needs none. */
-const NO_INTEGERS = new Int32Array(0);
-const NO_FLOATS = new Float32Array(0);

@@ -2,6 +2,7 @@ import type { Kernel } from "../../kernels/kernel.ts";
 import type { ModelDefinition, Unfold } from "../../models/definition.ts";
 import { unfoldOf } from "../../models/programs.ts";
 import type { CellType } from "../../scheduler/scheduler.ts";
+import { OutputLists } from "./outputs.ts";
 import { type CellProfile, profileCells } from "./profile.ts";
 
 /** A model on a device: its kernel, and what was measured of it. */
@@ -9,6 +10,7 @@ export interface LoadedModel {
   readonly definition: ModelDefinition;
   readonly kernel: Kernel;
   readonly unfold: Unfold;
+  readonly outputs: OutputLists;
   readonly profiles: readonly CellProfile[];
   /** One per cell. */
   readonly types: readonly CellType[];
@@ -37,6 +39,7 @@ export async function loadModel(
     definition,
     kernel,
     unfold: unfoldOf(definition),
+    outputs: new OutputLists(definition),
     profiles,
     types: definition.cells.map((cell, priority) => {
       const profile = profiles[priority]!;

@@ -2,6 +2,7 @@ import type { Values } from "../../kernels/kernel.ts";
 import type { Run } from "../../models/definition.ts";
 import type { EngineOptions } from "./messages.ts";
 import type { LoadedModel } from "./model.ts";
+import type { RunOutput } from "./outputs.ts";
 
 const NONE: readonly never[] = [];
 
@@ -15,8 +16,6 @@ export class Request {
   readonly deadlineMs: number;
   /** Literals of one element, here and below: a push into an empty array makes room for 17. */
   runs: readonly EngineRun[] = NONE;
-  /** By output of the model. */
-  results: readonly Collected[] = NONE;
   /** Runs that are not done. */
   open = 0;
   startedMs = -1;
@@ -41,11 +40,9 @@ export class Request {
 
 /** One subgraph of a request: cells of one type, one after the other, on one slot. */
 export class EngineRun implements Run {
-  readonly cell: string;
   readonly request: Request;
-  /** Index among the model's cells, and among the scheduler's types. */
+  /** Index among the model's cells. */
   readonly index: number;
-  readonly type: number;
   readonly from: readonly EngineRun[];
   readonly generate: { readonly stop: number; readonly maxSteps: number } | undefined;
   subgraph = -1;
@@ -63,9 +60,10 @@ export class EngineRun implements Run {
   /** Runs that begin from this one's last state and have not begun. */
   readers = 0;
   isDone = false;
-  /** Milliseconds that the longest path up to its end takes at least. */
-  leastMs = 0;
-  collected: readonly Collected[] = NONE;
+  /** What it gives to the caller; one list for all runs of a model that give the same. */
+  outputs: readonly RunOutput[] = NONE;
+  /** By output: what is kept until the answer. */
+  kept: Kept[] | undefined;
   /** Whether its steps before the last concern nobody; see `QuietRuns`, which counts them. */
   isQuiet = false;
   /** Whether outputs of steps before the last are kept. */
@@ -73,33 +71,31 @@ export class EngineRun implements Run {
 
   constructor(
     request: Request,
-    cell: string,
     index: number,
     inputs: readonly Values[],
     from: readonly EngineRun[],
     generate?: { readonly stop: number; readonly maxSteps: number },
   ) {
     this.request = request;
-    this.cell = cell;
     this.index = index;
-    this.type = request.model.firstType + index;
     this.inputs = inputs;
     this.from = from;
     this.generate = generate;
     for (const run of from) run.readers++;
   }
+
+  get cell(): string {
+    return this.request.model.definition.cells[this.index]!.name;
+  }
+
+  /** The scheduler's number of its cell. */
+  get type(): number {
+    return this.request.model.firstType + this.index;
+  }
 }
 
-/** An output of the model that a run gives. */
-export interface Collected {
-  readonly run: EngineRun;
-  /** Among the model's outputs, and among the cell's. */
-  readonly output: number;
-  readonly cellOutput: number;
-  readonly all: boolean;
-  /** Shape and number of values of one step. */
-  readonly shape: readonly number[];
-  readonly size: number;
+/** Values of one output that are kept until the answer. */
+export interface Kept {
   values: Values;
   /** Values that are there. */
   length: number;
