@@ -1,3 +1,5 @@
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { measureBookkeeping } from "./bookkeeping.ts";
 import { measureLatency } from "./latency.ts";
@@ -12,15 +14,26 @@ const parts: Record<string, () => Promise<string[]>> = {
   latency: measureLatency,
   websocket: measureWebSocket,
 };
+const names = Object.keys(parts);
 
 const program = new Command("bench:engine")
-  .description("Ratios of the engine against its limits, measured in this run.")
-  .argument("[parts...]", `which to measure: ${Object.keys(parts).join(", ")}`, Object.keys(parts))
+  .description(
+    "Ratios of the engine against its limits, measured in this run; each part in a process of its own.",
+  )
+  .argument("[parts...]", `which to measure: ${names.join(", ")}`, names)
   .parse();
 
-for (const name of program.args.length > 0 ? program.args : Object.keys(parts)) {
-  const measure = parts[name];
-  if (!measure) program.error(`there is no part '${name}', there are ${Object.keys(parts).join(", ")}`);
-  process.stdout.write(`\n${name}\n`);
-  for (const line of await measure!()) process.stdout.write(`  ${line}\n`);
+const wanted = program.args.length > 0 ? program.args : names;
+const unknown = wanted.find((name) => !parts[name]);
+if (unknown !== undefined) program.error(`there is no part '${unknown}', there are ${names.join(", ")}`);
+if (wanted.length === 1) {
+  process.stdout.write(`\n${wanted[0]}\n`);
+  for (const line of await parts[wanted[0]!]!()) process.stdout.write(`  ${line}\n`);
+} else {
+  for (const name of wanted) {
+    const { status } = spawnSync(process.execPath, [fileURLToPath(import.meta.url), name], {
+      stdio: "inherit",
+    });
+    if (status !== 0) process.exitCode = 1;
+  }
 }

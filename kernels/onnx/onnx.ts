@@ -19,7 +19,7 @@ export interface OnnxOptions {
   readonly threads?: number;
   /** Most rows times steps of one task; 1 or more. Costs that many rows of every state, input and output, twice. @default 256 */
   readonly maxBatch?: number;
-  /** Numbers of steps that one call may take, ascending from 1; the LSTM operator also takes 16 and 32. @default [1, 2, 4, 8] */
+  /** Numbers of steps that one call may take, ascending from 1; the LSTM operator also takes more. @default [1, 2, 4, 8] */
   readonly stepSizes?: readonly number[];
   /**
    * Bytes that the pre-multiplied input table of one cell may take; a cell whose table is larger looks its embedding up
@@ -155,7 +155,7 @@ interface LoadedForm extends Form {
 
 const STEP_SIZES = [1, 2, 4, 8];
 /** They cost no graph of their own there. */
-const OPERATOR_STEP_SIZES = [16, 32];
+const OPERATOR_STEP_SIZES = [3, 6, 12, 16, 24, 32];
 
 function formsOf(
   cell: CellSpec,
@@ -173,7 +173,9 @@ function formsOf(
     return [
       {
         steps: 0,
-        sizes: [...stepSizes, ...OPERATOR_STEP_SIZES].filter((steps) => steps <= maxBatch),
+        sizes: [...new Set([...stepSizes, ...OPERATOR_STEP_SIZES])]
+          .filter((steps) => steps <= maxBatch)
+          .sort((a, b) => a - b),
         graph: lstmOperatorGraph(cell),
       },
     ];

@@ -43,14 +43,16 @@ export async function loadModel(
     profiles,
     types: definition.cells.map((cell, priority) => {
       const profile = profiles[priority]!;
+      const maxBatch = Math.min(options.maxBatch ?? profile.knee, kernel.maxBatch);
+      const longestMs = Math.max(LONGEST_CALL_MS, profile.curve?.ms(maxBatch) ?? 0);
       return {
         name: `${definition.name}/${cell.name}`,
         priority,
-        maxBatch: Math.min(options.maxBatch ?? profile.knee, kernel.maxBatch),
+        maxBatch,
         ...(profile.curve ? { cost: profile.curve } : {}),
         stepSizes: kernel
           .stepSizes(priority)
-          .filter((steps) => steps === 1 || steps * profile.stepMs <= LONGEST_CALL_MS),
+          .filter((steps) => steps === 1 || steps * profile.stepMs <= longestMs),
         maxStepRows: profile.maxStepRows,
         maxStepCells: kernel.maxBatch,
       };
@@ -62,5 +64,5 @@ export async function loadModel(
   };
 }
 
-/** What a request that joins may have to wait for a call of several steps. */
+/** What a request that joins may have to wait for a call of several steps, where one step of a full batch is shorter. */
 const LONGEST_CALL_MS = 0.6;

@@ -61,9 +61,14 @@ async function profileCell(kernel: Kernel, cell: number): Promise<CellProfile> {
   let maxStepRows = 0;
   for (const rows of STEP_ROWS) {
     if (most === 1 || rows * most > kernel.maxBatch) break;
-    const ms = (await measure(rows, most, Number.POSITIVE_INFINITY)) / most;
-    stepMs = Math.min(stepMs, ms);
-    if (ms > curve.ms(rows) * STEPS_PAY) break;
+    let callMs = Number.POSITIVE_INFINITY;
+    let singleMs = curve.ms(rows);
+    for (let round = 0; round < ROUNDS; round++) {
+      callMs = await measure(rows, most, callMs);
+      singleMs = await measure(rows, 1, singleMs);
+    }
+    stepMs = Math.min(stepMs, callMs / most);
+    if (callMs / most > singleMs * STEPS_PAY) break;
     maxStepRows = rows;
   }
   return {
