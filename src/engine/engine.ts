@@ -132,8 +132,10 @@ export class Engine {
       else if (kind === command.PAUSE) this.#pause(request);
       else if (kind === command.RESUME) this.#resume(request);
       else if (kind === command.PUSH) this.#push(request, inputs!);
-      else if (kind === command.END) this.#seal(request);
-      else if (kind === command.MARKER)
+      else if (kind === command.END) {
+        request.session!.sealed = true;
+        this.#release(request.session!);
+      } else if (kind === command.MARKER)
         this.#waypoint(request, { at: request.session!.known, kind: "marker", marker: argument });
       else if (kind === command.SUSPEND)
         this.#waypoint(request, { at: request.session!.known, kind: "suspend" });
@@ -207,7 +209,7 @@ export class Engine {
     const cell = program.kind === "session" ? program.cell : "";
     const index = definition.cells.findIndex(({ name }) => name === cell);
     const run = new EngineRun(request, index, [], []);
-    request.session = { run, pushed: [], steps: 0, known: 0, waypoints: [] };
+    request.session = { run, pushed: [], steps: 0, known: 0, released: 0, sealed: false, waypoints: [] };
     request.runs = [run];
     request.open = 1;
     for (const { name } of definition.outputs) {
@@ -241,12 +243,16 @@ export class Engine {
       session.steps = steps;
     } else session.pushed.push({ inputs: values, steps });
     session.known += steps;
-    this.#scheduler.extend(run.subgraph, steps);
+    this.#release(session);
   }
 
-  #seal(request: Request): void {
-    const { run } = request.session!;
-    if (!this.#scheduler.seal(run.subgraph)) return;
+  /** Lets a session's steps run up to the next state that somebody asked for: a call of several steps would pass it. */
+  #release(session: SessionRun): void {
+    const { run, waypoints, known } = session;
+    const until = waypoints.find(({ kind }) => kind !== "marker")?.at ?? known;
+    if (until > session.released) this.#scheduler.extend(run.subgraph, until - session.released);
+    session.released = until;
+    if (!session.sealed || until < known || !this.#scheduler.seal(run.subgraph)) return;
     this.#scheduler.settle(run.subgraph);
     this.#runDone(run);
   }
@@ -297,6 +303,7 @@ export class Engine {
       kernel.write(child.slot, state);
       if (!waypoint.child.paused) this.#scheduler.resume(child.subgraph);
     }
+    this.#release(session);
   }
 
   /** Puts the slots and inputs of a task in place and runs it. */

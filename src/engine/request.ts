@@ -108,8 +108,11 @@ export interface SessionRun {
   readonly pushed: { readonly inputs: readonly Values[]; readonly steps: number }[];
   /** Steps of the present input. */
   steps: number;
-  /** Steps that were pushed so far. */
+  /** Steps that were pushed so far, and those of them that may run. */
   known: number;
+  released: number;
+  /** No push will follow. */
+  sealed: boolean;
   /** What to do once this many steps have run; ascending. */
   readonly waypoints: Waypoint[];
 }

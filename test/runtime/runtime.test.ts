@@ -157,22 +157,29 @@ describe("a session", () => {
     expect(rest).toEqual(whole.slice(5));
   });
 
-  it("forks from the input that is there, and a fork of an ended session is refused", async () => {
-    const session = runtime.session("listener");
-    session.push({ x: vectors(2, 1) });
-    const fork = session.fork();
-    for (const one of [session, fork]) {
-      one.push({ x: vectors(1, 9) });
-      await one.end();
-    }
-    const last = async (one: AsyncIterable<{ outputs: Values }>) => {
-      let h: unknown;
-      for await (const { outputs } of one) h = (outputs.h as Tensor).data;
-      return h;
-    };
-    expect(await last(fork)).toEqual(await last(session));
-    expect(() => session.fork()).toThrow(/has ended/);
-  });
+  it.each([
+    [2, 1],
+    [1, 12],
+    [3, 9],
+  ])(
+    "forks after the %i steps that are there, whatever follows, and not once it has ended",
+    async (before, after) => {
+      const session = runtime.session("listener");
+      session.push({ x: vectors(before, 1) });
+      const fork = session.fork();
+      for (const one of [session, fork]) {
+        one.push({ x: vectors(after, 9) });
+        await one.end();
+      }
+      const last = async (one: AsyncIterable<{ outputs: Values }>) => {
+        let h: unknown;
+        for await (const { outputs } of one) h = (outputs.h as Tensor).data;
+        return h;
+      };
+      expect(await last(fork)).toEqual(await last(session));
+      expect(() => session.fork()).toThrow(/has ended/);
+    },
+  );
 
   it("refuses a state of another model", () => {
     const state = Buffer.from('{"model":"other","version":"1","values":16}\n').toString("base64url");
