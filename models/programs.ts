@@ -54,7 +54,10 @@ export function unfoldOf({ name, program, inputs: declared, outputs }: ModelDefi
     case "layers":
     case "graph":
       return () => {
-        throw new Fault("INVALID_REQUEST", `model '${name}' has a program of kind '${program.kind}', which does not run yet`);
+        throw new Fault(
+          "INVALID_REQUEST",
+          `model '${name}' has a program of kind '${program.kind}', which does not run yet`,
+        );
       };
     case "custom":
       return program.unfold;

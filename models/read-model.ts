@@ -126,7 +126,9 @@ function layersTensors(
     ),
   );
   const { forward, backward, merge } = layers.at(-1)!;
-  const given = new Map((forward === undefined ? [] : cell(forward).outputs).map((spec) => [spec.name, spec]));
+  const given = new Map(
+    (forward === undefined ? [] : cell(forward).outputs).map((spec) => [spec.name, spec]),
+  );
   for (const spec of backward === undefined ? [] : cell(backward).outputs) {
     const other = given.get(spec.name);
     const last = spec.shape.at(-1);

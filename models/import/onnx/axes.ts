@@ -27,7 +27,8 @@ export function rowAxis(axes: readonly Axis[], axis: number): number {
 /** An axis number that may count from the end. */
 export function axisOf(axis: number, rank: number): number {
   const at = axis < 0 ? axis + rank : axis;
-  if (at < 0 || at >= rank || !Number.isInteger(at)) throw new Uncuttable(`has axis ${axis} of a tensor with ${rank}`);
+  if (at < 0 || at >= rank || !Number.isInteger(at))
+    throw new Uncuttable(`has axis ${axis} of a tensor with ${rank}`);
   return at;
 }
 
@@ -53,7 +54,11 @@ export function broadcast(tensors: readonly (readonly Axis[])[]): Axis[] {
 }
 
 /** Axes after a reshape to `target`; undefined where the labelled axes do not survive as they are. */
-export function reshaped(axes: readonly Axis[], target: readonly Size[], fixed: FixedLengths): Axis[] | undefined {
+export function reshaped(
+  axes: readonly Axis[],
+  target: readonly Size[],
+  fixed: FixedLengths,
+): Axis[] | undefined {
   const sizes = target.map((size, i): Size | Axis => (size === 0 ? (axes[i] ?? 0) : size));
   let tries = 0;
   const solve = (i: number, j: number): Axis[] | undefined => {
@@ -69,13 +74,20 @@ export function reshaped(axes: readonly Axis[], target: readonly Size[], fixed: 
         const found = then([axis], i + 1, j + 1);
         if (found) return found;
       }
-      const merged = mergedLabel(axis, axes[i + 1]);
+      let next = i + 1;
+      while (axes[next] === 1) next++;
+      const merged = mergedLabel(axis, axes[next]);
       if (merged && j < sizes.length && stands(sizes[j]!, merged, fixed)) {
-        const found = then([merged], i + 2, j + 1);
+        const found = then([merged], next + 1, j + 1);
         if (found) return found;
       }
       const [first, second] = axis.split("-") as [Label, Label | undefined];
-      if (second && j + 1 < sizes.length && stands(sizes[j]!, first, fixed) && stands(sizes[j + 1]!, second, fixed)) {
+      if (
+        second &&
+        j + 1 < sizes.length &&
+        stands(sizes[j]!, first, fixed) &&
+        stands(sizes[j + 1]!, second, fixed)
+      ) {
         const found = then([first, second], i + 1, j + 2);
         if (found) return found;
       }

@@ -1,11 +1,5 @@
 import { Uncuttable } from "./faults.ts";
-import {
-  castConstant,
-  concatConstants,
-  reshapeConstant,
-  sliceConstant,
-  transposeConstant,
-} from "./fold.ts";
+import { castConstant, concatConstants, reshapeConstant, sliceConstant, transposeConstant } from "./fold.ts";
 import type { Constant, ElementType } from "./tensor.ts";
 
 export type Attribute = number | readonly number[] | string | { readonly float: number };
@@ -20,7 +14,11 @@ export type Collecting = "final" | "end" | "start" | "mean" | "max";
  * What a step graph computes: a directed graph of values, before it is known which cell computes which. A value that is no
  * constant is a tensor `[rows, ...dims]`; a constant is `dims`.
  */
-export type Expression = { readonly type: ElementType; readonly dims: readonly number[]; readonly when: When } & (
+export type Expression = {
+  readonly type: ElementType;
+  readonly dims: readonly number[];
+  readonly when: When;
+} & (
   | { readonly kind: "constant"; readonly constant: Constant }
   | { readonly kind: "input"; readonly name: string }
   /** `h` or `c` of a recurrence after a step, `[directions * hidden]`. */
@@ -131,7 +129,8 @@ export function node(
   let when: When = "constant";
   for (const one of inputs) {
     if (one.when === "constant" || one.when === when) continue;
-    if (when !== "constant") throw new Uncuttable("joins a value of every step with one of the whole sequence");
+    if (when !== "constant")
+      throw new Uncuttable("joins a value of every step with one of the whole sequence");
     when = one.when;
   }
   return { kind: "node", when, type, dims, op, inputs, attributes };
@@ -214,7 +213,12 @@ function partOf(
 /** A constant repeated for every row of another value. */
 function likeRows(constant: Expression, other: Expression): Expression {
   const shape = node("Shape", [other], { type: "int64", dims: [1] }, { start: 0, end: 1 });
-  const full = node("Concat", [shape, integers(constant.dims)], { type: "int64", dims: [1 + constant.dims.length] }, { axis: 0 });
+  const full = node(
+    "Concat",
+    [shape, integers(constant.dims)],
+    { type: "int64", dims: [1 + constant.dims.length] },
+    { axis: 0 },
+  );
   return node("Expand", [constant, full], { type: constant.type, dims: constant.dims });
 }
 

@@ -2,7 +2,7 @@ import { open, realpath } from "node:fs/promises";
 import { dirname, resolve, sep } from "node:path";
 import onnxProto from "onnx-proto";
 import { refuse } from "./faults.ts";
-import { tensorsOf, type TensorProto } from "./file.ts";
+import { type TensorProto, tensorsOf } from "./file.ts";
 import { bytesOf, sizeOf } from "./tensor.ts";
 
 const { DataLocation } = onnxProto.onnx.TensorProto;
@@ -32,9 +32,12 @@ async function readOne(tensor: TensorProto, folder: string): Promise<void> {
     const needs = bytesOf(tensor.dataType ?? 0, sizeOf((tensor.dims ?? []).map(Number), name), name);
     const offset = wholeNumber(entries, "offset", 0, name);
     const length = wholeNumber(entries, "length", needs, name);
-    if (length !== needs) throw refuse(`tensor '${name}' needs ${needs} bytes of '${location}', it names ${length}`);
+    if (length !== needs)
+      throw refuse(`tensor '${name}' needs ${needs} bytes of '${location}', it names ${length}`);
     if (offset + length > size) {
-      throw refuse(`tensor '${name}' lies at ${offset} to ${offset + length} of '${location}', which has ${size} bytes`);
+      throw refuse(
+        `tensor '${name}' lies at ${offset} to ${offset + length} of '${location}', which has ${size} bytes`,
+      );
     }
     const values = new Uint8Array(length);
     const { bytesRead } = await handle.read(values, 0, length, offset);
@@ -59,7 +62,12 @@ async function pathInside(folder: string, location: string, name: string): Promi
   return real;
 }
 
-function wholeNumber(entries: ReadonlyMap<string, string>, key: string, absent: number, name: string): number {
+function wholeNumber(
+  entries: ReadonlyMap<string, string>,
+  key: string,
+  absent: number,
+  name: string,
+): number {
   const text = entries.get(key);
   if (text === undefined) return absent;
   const value = Number(text);

@@ -4,7 +4,11 @@ import type { Constant } from "./tensor.ts";
 /** Most values that a constant may grow to; constants of the file may be larger. */
 const MAX_GROWN = 2 ** 24;
 
-export function constant(type: Constant["type"], dims: readonly number[], values: ArrayLike<number>): Constant {
+export function constant(
+  type: Constant["type"],
+  dims: readonly number[],
+  values: ArrayLike<number>,
+): Constant {
   return { type, dims, data: type === "float32" ? Float32Array.from(values) : Float64Array.from(values) };
 }
 
@@ -21,7 +25,12 @@ export function reshapeConstant(from: Constant, dims: readonly number[]): Consta
 export function castConstant(from: Constant, type: Constant["type"]): Constant {
   if (from.type === type) return from;
   const values = from.data as Float64Array;
-  if (type === "bool") return constant(type, from.dims, values.map((value) => (value === 0 ? 0 : 1)));
+  if (type === "bool")
+    return constant(
+      type,
+      from.dims,
+      values.map((value) => (value === 0 ? 0 : 1)),
+    );
   return constant(type, from.dims, type === "float32" ? values : values.map(Math.trunc));
 }
 
@@ -66,7 +75,9 @@ export function concatConstants(parts: readonly Constant[], axis: number): Const
 export function expandConstant(from: Constant, dims: readonly number[]): Constant {
   const added = dims.length - from.dims.length;
   const steps = stepsOf(from.dims);
-  const moves = dims.map((_, axis) => (axis < added || from.dims[axis - added] === 1 ? 0 : steps[axis - added]!));
+  const moves = dims.map((_, axis) =>
+    axis < added || from.dims[axis - added] === 1 ? 0 : steps[axis - added]!,
+  );
   return gathered(from, dims, moves, 0);
 }
 
@@ -78,7 +89,12 @@ const ARITHMETIC: Readonly<Record<string, (a: number, b: number) => number>> = {
 };
 
 /** `a op b` with the broadcasting of ONNX; undefined where this is none of the four operations. */
-export function arithmetic(op: string, a: Constant, b: Constant, dims: readonly number[]): Constant | undefined {
+export function arithmetic(
+  op: string,
+  a: Constant,
+  b: Constant,
+  dims: readonly number[],
+): Constant | undefined {
   const compute = ARITHMETIC[op];
   if (!compute || a.type !== b.type) return undefined;
   const left = expandConstant(a, dims).data;
@@ -87,7 +103,12 @@ export function arithmetic(op: string, a: Constant, b: Constant, dims: readonly 
   return constant(a.type, dims, a.type === "float32" ? values : values.map(Math.trunc));
 }
 
-function gathered(from: Constant, dims: readonly number[], moves: readonly number[], origin: number): Constant {
+function gathered(
+  from: Constant,
+  dims: readonly number[],
+  moves: readonly number[],
+  origin: number,
+): Constant {
   const count = dims.reduce((product, dim) => product * dim, 1);
   const to = count <= from.data.length ? blank(from.type, dims, count) : filled(from.type, dims, 0);
   const at = new Array<number>(dims.length).fill(0);

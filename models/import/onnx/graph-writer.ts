@@ -19,7 +19,10 @@ export const dataTypes: Readonly<Record<ElementType, number>> = {
 export class GraphWriter {
   readonly #nodes: onnxProto.onnx.INodeProto[] = [];
   readonly #constants: onnxProto.onnx.ITensorProto[] = [];
-  readonly #known = new Map<Float32Array | Float64Array, { readonly name: string; readonly dims: string }[]>();
+  readonly #known = new Map<
+    Float32Array | Float64Array,
+    { readonly name: string; readonly dims: string }[]
+  >();
   readonly #inputs: onnxProto.onnx.IValueInfoProto[] = [];
   readonly #outputs: onnxProto.onnx.IValueInfoProto[] = [];
   #names = 0;
@@ -93,7 +96,8 @@ export class GraphWriter {
   }
 
   #name(): string {
-    return `t${this.#names++}`;
+    // Nothing outside has a name like this.
+    return `cell:${this.#names++}`;
   }
 }
 
@@ -119,7 +123,8 @@ function valueInfo(name: string, type: ElementType, dims: readonly number[]): on
 }
 
 function attributeOf(name: string, value: Attribute): onnxProto.onnx.IAttributeProto {
-  if (typeof value === "string") return { name, type: AttributeType.STRING, s: new TextEncoder().encode(value) };
+  if (typeof value === "string")
+    return { name, type: AttributeType.STRING, s: new TextEncoder().encode(value) };
   if (typeof value === "number") return { name, type: AttributeType.INT, i: value };
   if ("float" in value) return { name, type: AttributeType.FLOAT, f: value.float };
   return { name, type: AttributeType.INTS, ints: [...value] };

@@ -9,6 +9,7 @@ import { refuse, Uncuttable } from "./faults.ts";
 import { checkModel, decodeModel, type OnnxFile } from "./file.ts";
 import type { OnnxImportOptions } from "./options.ts";
 import { cutSequenceModel } from "./sequence-model.ts";
+import { findStatePairs } from "./state-pairs.ts";
 import { takeStepModel } from "./step-model.ts";
 
 /**
@@ -25,7 +26,10 @@ export async function importOnnx(file: string, options: OnnxImportOptions = {}):
 }
 
 /** As `importOnnx`, for a file with all its values inside. */
-export function importOnnxBytes(bytes: Uint8Array, options: OnnxImportOptions & { readonly name: string }): ImportedModel {
+export function importOnnxBytes(
+  bytes: Uint8Array,
+  options: OnnxImportOptions & { readonly name: string },
+): ImportedModel {
   return importModel(decodeModel(bytes), options);
 }
 
@@ -34,8 +38,7 @@ function importModel(
   options: OnnxImportOptions & { readonly name: string },
 ): ImportedModel {
   try {
-    const file = checkModel(model);
-    return isSequence(file, options) ? importSequenceModel(file, options) : importStepModel(file, options);
+    return importFile(checkModel(model), options);
   } catch (error) {
     if (error instanceof RangeError) throw refuse(`it is nested too deeply (${error.message})`);
     throw error;
@@ -43,7 +46,10 @@ function importModel(
 }
 
 /** Takes a graph that computes one step of its states. */
-export function importStepModel(file: OnnxFile, options: OnnxImportOptions & { readonly name: string }): ImportedModel {
+export function importStepModel(
+  file: OnnxFile,
+  options: OnnxImportOptions & { readonly name: string },
+): ImportedModel {
   return orWhole(file, options, () => {
     const { cell, program, onnx, notes } = takeStepModel(file, options);
     const states = cell.states.map(({ input, output }) => `'${input}' to '${output}'`).join(", ");
@@ -58,7 +64,10 @@ export function importStepModel(file: OnnxFile, options: OnnxImportOptions & { r
 }
 
 /** Cuts a graph over whole sequences into cells. */
-export function importSequenceModel(file: OnnxFile, options: OnnxImportOptions & { readonly name: string }): ImportedModel {
+export function importSequenceModel(
+  file: OnnxFile,
+  options: OnnxImportOptions & { readonly name: string },
+): ImportedModel {
   return orWhole(file, options, () => {
     const { cells, program, files, notes } = cutSequenceModel(file, options);
     const count = file.nodes.filter(({ op }) => RECURRENT.has(op)).length;
@@ -74,10 +83,39 @@ export function importSequenceModel(file: OnnxFile, options: OnnxImportOptions &
 
 const RECURRENT = new Set(["LSTM", "GRU", "RNN"]);
 
-function isSequence({ nodes, inputs }: OnnxFile, { form }: OnnxImportOptions): boolean {
-  if (form) return form === "sequence";
-  const oneStep = (name: string) => inputs.find((port) => port.name === name)?.shape?.[0] === 1;
-  return nodes.some(({ op, inputs: [x = ""] }) => RECURRENT.has(op) && !oneStep(x));
+/** As a graph over sequences where it has recurrent nodes and can be cut there; else as one step, if it can be one. */
+function importFile(file: OnnxFile, options: OnnxImportOptions & { readonly name: string }): ImportedModel {
+  const { form, states } = options;
+  const isRecurrent = file.nodes.some(({ op }) => RECURRENT.has(op));
+  if (form === "step" || (!form && !isRecurrent)) return importStepModel(file, options);
+  if (form === "sequence") return importSequenceModel(file, options);
+  const hasStates = states !== undefined || findStatePairs(file.inputs, file.outputs).length > 0;
+  if (!hasStates) return importSequenceModel(file, options);
+  if (takesOneStep(file)) return importStepModel(file, options);
+  const cut = importSequenceModel(file, options);
+  return cut.lane === "cellular" ? cut : (asStep(file, options) ?? cut);
+}
+
+function asStep(
+  file: OnnxFile,
+  options: OnnxImportOptions & { readonly name: string },
+): ImportedModel | undefined {
+  try {
+    return importStepModel(file, options);
+  } catch (error) {
+    // It is neither; why it cannot be cut says more.
+    if (error instanceof Fault) return undefined;
+    throw error;
+  }
+}
+
+/** Whether recurrent nodes take an input whose axis of steps is fixed to 1. */
+function takesOneStep({ nodes, inputs }: OnnxFile): boolean {
+  const ports = new Map(inputs.map((port) => [port.name, port]));
+  return nodes.some(({ op, inputs: [x = ""], attributes }) => {
+    const shape = RECURRENT.has(op) ? ports.get(x)?.shape : undefined;
+    return shape?.[attributes.int("layout", 0) === 0 ? 0 : 1] === 1;
+  });
 }
 
 function orWhole(
@@ -103,7 +141,10 @@ function orWhole(
       outputs: file.outputs.map(tensor),
     };
     return {
-      manifest: manifestOf(name, "A whole graph", { cells: [cell], program: { kind: "graph", cell: "graph" } }),
+      manifest: manifestOf(name, "A whole graph", {
+        cells: [cell],
+        program: { kind: "graph", cell: "graph" },
+      }),
       files: new Map([[cell.file, onnx]]),
       lane: "graph",
       why: error.message,
@@ -112,7 +153,11 @@ function orWhole(
   }
 }
 
-function manifestOf(name: string, what: string, parts: { readonly cells: unknown[]; readonly program: unknown }): Manifest {
+function manifestOf(
+  name: string,
+  what: string,
+  parts: { readonly cells: unknown[]; readonly program: unknown },
+): Manifest {
   const description = `${what}, imported from ONNX`;
   const parsed = Manifest.safeParse({ format: 1, name, version: "1", description, ...parts });
   if (parsed.success) return parsed.data;
@@ -123,5 +168,10 @@ function manifestOf(name: string, what: string, parts: { readonly cells: unknown
 /** A model's name from its file's. */
 function nameOf(file: string): string {
   const stem = basename(file, extname(file)).toLowerCase();
-  return stem.replace(/[^a-z0-9._-]/g, "-").replace(/^[^a-z0-9]+/, "").slice(0, 64) || "model";
+  return (
+    stem
+      .replace(/[^a-z0-9._-]/g, "-")
+      .replace(/^[^a-z0-9]+/, "")
+      .slice(0, 64) || "model"
+  );
 }

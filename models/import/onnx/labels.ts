@@ -15,7 +15,17 @@ export interface Labelling {
 export type Role = "values" | "state" | "lengths";
 
 /** Nodes that hand a value on, in part or in another order. */
-const HANDS_ON = new Set(["Identity", "Cast", "Slice", "Split", "Gather", "Squeeze", "Unsqueeze", "Transpose", "Reshape"]);
+const HANDS_ON = new Set([
+  "Identity",
+  "Cast",
+  "Slice",
+  "Split",
+  "Gather",
+  "Squeeze",
+  "Unsqueeze",
+  "Transpose",
+  "Reshape",
+]);
 
 /** Inputs that become the initial state or the lengths of recurrent nodes. */
 export function roleOf(file: OnnxFile, name: string): Role {
@@ -36,7 +46,9 @@ export function* labellings(ports: readonly (Port & { readonly role: Role })[]):
   const kept = withinBounds(choices);
   const combinations = kept.reduce<{ readonly score: number; readonly parts: readonly Choice[] }[]>(
     (all, list) =>
-      all.flatMap(({ score, parts }) => list.map((one) => ({ score: score + one.score, parts: [...parts, one] }))),
+      all.flatMap(({ score, parts }) =>
+        list.map((one) => ({ score: score + one.score, parts: [...parts, one] })),
+      ),
     [{ score: 0, parts: [] }],
   );
   combinations.sort((a, b) => b.score - a.score);
@@ -95,8 +107,7 @@ function choicesOf(port: Port & { readonly role: Role }): Choice[] {
       });
       if (!axes.every((axis) => axis !== undefined)) continue;
       const own = axes.filter((axis) => typeof axis === "number");
-      const expression =
-        role === "state" ? constantOf(filled("float32", own, 0)) : input(name, type, own);
+      const expression = role === "state" ? constantOf(filled("float32", own, 0)) : input(name, type, own);
       const lengths: Partial<Record<Label, number>> = {};
       const [steps, rows] = [shape[time], shape[batch]];
       if (typeof steps === "number") lengths.time = steps;

@@ -4,8 +4,8 @@ export interface OnnxImportOptions {
   /** Name of the model. @default the file's, in lower case */
   readonly name?: string;
   /**
-   * Whether the graph computes one step or whole sequences. @default sequences where it has nodes LSTM, GRU or RNN whose
-   * axis of steps is not fixed to 1, else one step
+   * Whether the graph computes one step or whole sequences. @default sequences where it has nodes LSTM, GRU or RNN and can
+   * be cut there; one step where it has none, or states and an axis of steps that is fixed to 1
    */
   readonly form?: "step" | "sequence";
   /** States that go in and come out. @default inputs and outputs that are named alike, with the same type and shape */

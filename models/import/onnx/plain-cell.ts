@@ -1,9 +1,9 @@
 import type { CellManifest } from "../../manifest.ts";
 import type { WrittenTensor } from "../../write-safetensors.ts";
-import type { Constant } from "./tensor.ts";
 import type { Direction, Expression, Recurrence } from "./expression.ts";
 import { transposeConstant } from "./fold.ts";
 import type { CellOutput, CellPlan } from "./plan.ts";
+import type { Constant } from "./tensor.ts";
 
 type PlainManifest = Exclude<CellManifest, { kind: "onnx" }>;
 type OutputName = "h" | "c" | "logits" | "token";
@@ -77,7 +77,8 @@ function partOf({ expression, direction = 0 }: CellOutput): Part | undefined {
   if (value.kind !== "node") return undefined;
   if (value.op === "ArgMax") {
     const logits = linear(bare(value.inputs[0]!));
-    const isOverAll = value.inputs[0]!.dims.length === value.attributes.axis && value.attributes.select_last_index !== 1;
+    const isOverAll =
+      value.inputs[0]!.dims.length === value.attributes.axis && value.attributes.select_last_index !== 1;
     return logits && isOverAll ? { ...logits, name: "token" } : undefined;
   }
   return linear(value);
@@ -121,7 +122,10 @@ function embeddingOf(x: Expression, token: Expression): Constant | undefined {
 }
 
 /** Whether a recurrence is what PyTorch computes. */
-function isStandard({ kind, clip, inputForget, linearBeforeReset }: Recurrence, direction: Direction): boolean {
+function isStandard(
+  { kind, clip, inputForget, linearBeforeReset }: Recurrence,
+  direction: Direction,
+): boolean {
   const { p, h0, c0, activations } = direction;
   if (clip !== undefined || inputForget || p || h0 || c0) return false;
   const names = activations.map(({ op }) => op).join(" ");

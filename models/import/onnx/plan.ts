@@ -39,27 +39,38 @@ interface Answer extends Named {
   readonly how: Collecting | "all";
 }
 
+/** A value without axes that only set the directions of a recurrence apart; it then comes with one after the other. */
+export function withoutDirections(expression: Expression): Expression {
+  if (expression.kind !== "node" || expression.op !== "Reshape") return expression;
+  const of = expression.inputs[0]!;
+  const value = of.kind === "collect" ? of.of : of;
+  return value.kind === "state" && waitsForAll(value.of) ? of : expression;
+}
+
 /** Divides what the outputs need into cells. Throws `Uncuttable` where no order of layers gives them. */
 export function planCells(outputs: readonly Named[]): Plan {
   const levels = levelsOf(outputs.map(({ expression }) => expression));
   const { answers, head } = answersOf(outputs);
   const top = Math.max(0, ...answers.map(({ expression }) => levels.of(expression)));
   const hows = new Set(answers.map(({ how }) => (how === "all" ? "all" : "last")));
-  if (top === 0 && hows.size === 1 && answers.every(({ how }) => how === "all" || how === "final" || how === "end")) {
-    return { kind: "chain", cell: cellOf("step", outputs, { levels, level: 0, names: new Map() }), collect: [...hows][0]! };
+  if (
+    top === 0 &&
+    hows.size === 1 &&
+    answers.every(({ how }) => how === "all" || how === "final" || how === "end")
+  ) {
+    return { kind: "chain", cell: cellOf("step", outputs, from(levels, 0)), collect: [...hows][0]! };
   }
   const isDirect = top > 0 && answers.every((answer) => comesFrom(answer, levels, top));
   const layers: LayerPlan[] = [];
-  const names = new Map<Expression, string>();
   let needs: readonly Named[] = answers;
   if (!isDirect) {
     for (const answer of answers) checkStep(answer, levels);
-    const forward = cellOf(`layer${top}`, answers, { levels, level: top, names });
+    const forward = cellOf(`layer${top}`, answers, from(levels, top));
     layers.push({ forward });
     needs = forward.inputs;
   }
   for (let level = top; level >= 1; level--) {
-    const layer = layerOf(level, needs, levels, names);
+    const layer = layerOf(level, needs, levels);
     layers.push(layer);
     needs = [...(layer.forward?.inputs ?? []), ...(layer.backward?.inputs ?? [])];
     needs = needs.filter(({ name }, i) => needs.findIndex((other) => other.name === name) === i);
@@ -85,7 +96,10 @@ function inputsOf(expression: Expression): readonly Expression[] {
 }
 
 /** Expressions from the inputs on, each after those it is made of; `isLeaf` says where to stop. */
-export function inOrder(roots: readonly Expression[], isLeaf: (expression: Expression) => boolean): Expression[] {
+export function inOrder(
+  roots: readonly Expression[],
+  isLeaf: (expression: Expression) => boolean,
+): Expression[] {
   const order: Expression[] = [];
   const seen = new Set<Expression>();
   const stack = roots.map((expression) => ({ expression, isEntered: false })).reverse();
@@ -134,7 +148,8 @@ function levelsOf(roots: readonly Expression[]): Levels {
       (one) =>
         !isGiven(one) &&
         levels.get(one) === levels.get(x) &&
-        (one.kind === "state" || (directions > 1 && one.kind === "node" && (one.op === "MatMul" || one.op === "Gemm"))),
+        (one.kind === "state" ||
+          (directions > 1 && one.kind === "node" && (one.op === "MatMul" || one.op === "Gemm"))),
     );
   measure();
   for (let before = -1; before !== prepared.size; ) {
@@ -154,9 +169,11 @@ function answersOf(outputs: readonly Named[]): { readonly answers: Answer[]; rea
   const answers: Answer[] = [];
   const headOutputs: Named[] = [];
   for (const { name, expression } of outputs) {
-    if (expression.when === "constant") throw new Uncuttable(`output '${name}' does not depend on the inputs`);
+    if (expression.when === "constant")
+      throw new Uncuttable(`output '${name}' does not depend on the inputs`);
     if (expression.when === "step") answers.push({ name, expression, how: "all" });
-    else if (expression.kind === "collect") answers.push({ name, expression: expression.of, how: expression.how });
+    else if (expression.kind === "collect")
+      answers.push({ name, expression: expression.of, how: expression.how });
     else headOutputs.push({ name, expression });
   }
   if (headOutputs.length === 0) return { answers };
@@ -176,8 +193,9 @@ function answersOf(outputs: readonly Named[]): { readonly answers: Answer[]; rea
 
 /** Whether a layer's own outputs hold an answer. */
 function comesFrom({ expression, how }: Answer, levels: Levels, top: number): boolean {
-  if (levels.of(expression) < top) return how !== "start";
-  if (expression.kind !== "state" || !waitsForAll(expression.of)) return levels.isGiven(expression) && how !== "start";
+  const isRecurrence = expression.kind === "state" && waitsForAll(expression.of);
+  if (levels.of(expression) < top) return how !== "start" && !(how === "final" && isRecurrence);
+  if (!isRecurrence) return levels.isGiven(expression) && how !== "start";
   const isReverseOnly = expression.of.directions.length === 1;
   return how === "start" ? isReverseOnly : how !== "end";
 }
@@ -193,12 +211,21 @@ function checkStep({ name, expression, how }: Answer, levels: Levels): void {
   );
 }
 
-/** A cell that computes values from the outputs of the layer of a level; `names` are those of values between layers. */
-function cellOf(
-  name: string,
-  outputs: readonly CellOutput[],
-  { levels, level, names }: { readonly levels: Levels; readonly level: number; readonly names: Map<Expression, string> },
-): CellPlan {
+/** Where the cells of a layer take their inputs from. */
+interface Source {
+  readonly levels: Levels;
+  /** The layer whose outputs they are; 0 for the request's inputs. */
+  readonly level: number;
+  /** Names of that layer's outputs, given as they are asked for. */
+  readonly names: Map<Expression, string>;
+}
+
+function from(levels: Levels, level: number): Source {
+  return { levels, level, names: new Map() };
+}
+
+/** A cell that computes values from a source. */
+function cellOf(name: string, outputs: readonly CellOutput[], { levels, level, names }: Source): CellPlan {
   const isLeaf = (expression: Expression) =>
     expression.kind === "input" ||
     (expression.when !== "constant" &&
@@ -209,8 +236,8 @@ function cellOf(
   );
   const leaves = inOrder(roots, isLeaf).filter((expression) => isLeaf(expression));
   const nameOf = (expression: Expression) => {
-    if (expression.kind === "input") return expression.name;
-    const known = names.get(expression) ?? `between${names.size}`;
+    if (expression.kind === "input" && level === 0) return expression.name;
+    const known = names.get(expression) ?? `layer${level - 1}_${names.size}`;
     names.set(expression, known);
     return known;
   };
@@ -218,12 +245,7 @@ function cellOf(
 }
 
 /** The layer whose outputs hold some values. */
-function layerOf(
-  level: number,
-  needs: readonly Named[],
-  levels: Levels,
-  names: Map<Expression, string>,
-): LayerPlan {
+function layerOf(level: number, needs: readonly Named[], levels: Levels): LayerPlan {
   const forward: CellOutput[] = [];
   const backward: CellOutput[] = [];
   for (const { name, expression } of needs) {
@@ -235,11 +257,11 @@ function layerOf(
       (reverse ? backward : forward).push({ name, expression, direction });
     });
   }
-  const from = { levels, level: level - 1, names };
+  const source = from(levels, level - 1);
   const name = `layer${level - 1}`;
   return {
-    ...(forward.length > 0 ? { forward: cellOf(`${name}_forward`, forward, from) } : {}),
-    ...(backward.length > 0 ? { backward: cellOf(`${name}_backward`, backward, from) } : {}),
+    ...(forward.length > 0 ? { forward: cellOf(`${name}_forward`, forward, source) } : {}),
+    ...(backward.length > 0 ? { backward: cellOf(`${name}_backward`, backward, source) } : {}),
   };
 }
 

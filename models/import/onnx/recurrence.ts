@@ -9,7 +9,16 @@ import {
   stateOf,
 } from "./expression.ts";
 import { Uncuttable } from "./faults.ts";
-import { type Call, constantAt, integersAt, isGiven, type Rule, type Traced, tensorAt, traced } from "./values.ts";
+import {
+  type Call,
+  constantAt,
+  integersAt,
+  isGiven,
+  type Rule,
+  type Traced,
+  tensorAt,
+  traced,
+} from "./values.ts";
 
 /** Nodes LSTM, GRU and RNN (https://onnx.ai/onnx/operators/onnx__LSTM.html and its siblings), from version 7. */
 export const recurrenceRules: Readonly<Record<string, Rule>> = { LSTM: trace, GRU: trace, RNN: trace };
@@ -60,20 +69,26 @@ function recurrenceOf(call: Call, kind: keyof typeof GATES, x: Traced, batchFirs
   expectShape("R", r.dims, [count, gates * hidden, hidden]);
   expectShape("R", r.dims, [reversed.length, gates * hidden, hidden]);
   const declared = attributes.int("hidden_size", hidden);
-  if (declared !== hidden || hidden === 0) throw new Uncuttable(`has hidden_size ${declared}, its weights have ${hidden}`);
+  if (declared !== hidden || hidden === 0)
+    throw new Uncuttable(`has hidden_size ${declared}, its weights have ${hidden}`);
   const part = (index: number, length: number, name: string) => {
     if (!isGiven(call, index)) return undefined;
     const { dims, constant } = constantAt(call, index);
     expectShape(name, dims, [reversed.length, length]);
-    return (direction: number) => constant.data.subarray(direction * length, (direction + 1) * length) as Float32Array;
+    return (direction: number) =>
+      constant.data.subarray(direction * length, (direction + 1) * length) as Float32Array;
   };
   const biases = part(3, 2 * gates * hidden, "B");
   const peepholes = kind === "LSTM" ? part(7, 3 * hidden, "P") : undefined;
   const h0 = initialState(call, 5, { directions: reversed.length, hidden, batchFirst });
-  const c0 = kind === "LSTM" ? initialState(call, 6, { directions: reversed.length, hidden, batchFirst }) : undefined;
+  const c0 =
+    kind === "LSTM" ? initialState(call, 6, { directions: reversed.length, hidden, batchFirst }) : undefined;
   const activations = activationsOf(call, kind, reversed.length);
   const own = (data: Float32Array | Float64Array, direction: number) =>
-    data.subarray((direction * data.length) / reversed.length, ((direction + 1) * data.length) / reversed.length) as Float32Array;
+    data.subarray(
+      (direction * data.length) / reversed.length,
+      ((direction + 1) * data.length) / reversed.length,
+    ) as Float32Array;
   const clip = attributes.float("clip", 0);
   const each = ACTIVATIONS[kind].length;
   return {
@@ -115,7 +130,11 @@ function checkLengths(call: Call): void {
 function initialState(
   call: Call,
   index: number,
-  { directions, hidden, batchFirst }: { readonly directions: number; readonly hidden: number; readonly batchFirst: boolean },
+  {
+    directions,
+    hidden,
+    batchFirst,
+  }: { readonly directions: number; readonly hidden: number; readonly batchFirst: boolean },
 ): (Float32Array | undefined)[] | undefined {
   if (!isGiven(call, index)) return undefined;
   const { axes, expression } = tensorAt(call, index);
@@ -126,7 +145,9 @@ function initialState(
   const rows = isLabel(axes[rowsAxis]) ? 1 : (axes[rowsAxis] ?? 0);
   const [first, last] = [axes[batchFirst ? 1 : 0], axes[2]];
   if (axes.length !== 3 || first !== directions || last !== hidden) {
-    throw new Uncuttable(`begins from a state of ${sayAxes(axes)} where it wants [${directions}, rows, ${hidden}]`);
+    throw new Uncuttable(
+      `begins from a state of ${sayAxes(axes)} where it wants [${directions}, rows, ${hidden}]`,
+    );
   }
   const { data } = expression.constant;
   const at = (direction: number, row: number) =>
@@ -146,7 +167,9 @@ function initialState(
 }
 
 /** Which of alpha and beta a function takes, with the default where the specification has one. */
-const PARAMETERS: Readonly<Record<ActivationName, { readonly alpha?: number | null; readonly beta?: number | null }>> = {
+const PARAMETERS: Readonly<
+  Record<ActivationName, { readonly alpha?: number | null; readonly beta?: number | null }>
+> = {
   Affine: { alpha: null, beta: null },
   Elu: { alpha: 1 },
   HardSigmoid: { alpha: Math.fround(0.2), beta: 0.5 },

@@ -1,14 +1,20 @@
 import { type Axis, broadcast, isLabel, lengthsOf } from "./axes.ts";
 import { cast, constantOf, type Expression, node, reshape } from "./expression.ts";
-import { arithmetic, filled } from "./fold.ts";
-import { elementType, type ElementType } from "./tensor.ts";
 import { Uncuttable } from "./faults.ts";
+import { arithmetic, filled } from "./fold.ts";
+import { type ElementType, elementType } from "./tensor.ts";
 import { type Call, constantAt, isGiven, type Rule, type Traced, tensorAt, traced } from "./values.ts";
 
 /** Operators that act on each value alone. */
 export const elementwiseRules: Readonly<Record<string, Rule>> = {
-  ...named("Abs Acos Asin Atan Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid HardSwish LeakyRelu Log Mish Neg", unary),
-  ...named("Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Tan Tanh ThresholdedRelu", unary),
+  ...named(
+    "Abs Acos Asin Atan Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid HardSwish LeakyRelu Log Mish Neg",
+    unary,
+  ),
+  ...named(
+    "Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Tan Tanh ThresholdedRelu",
+    unary,
+  ),
   ...named("Add Div Max Mean Min Mod Mul PRelu Pow Sub Sum", (call) => elementwise(call)),
   ...named("And Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Not Or Xor", (call) =>
     elementwise(call, "bool"),
@@ -38,7 +44,14 @@ function unary(call: Call): readonly Traced[] {
 }
 
 function elementwise(call: Call, type?: ElementType): readonly Traced[] {
-  return [combine(call.node.op, call.inputs.map((_, i) => tensorAt(call, i)), type, call.node.attributes.plain())];
+  return [
+    combine(
+      call.node.op,
+      call.inputs.map((_, i) => tensorAt(call, i)),
+      type,
+      call.node.attributes.plain(),
+    ),
+  ];
 }
 
 /** An elementwise operation on tensors whose axes are lined up from the last. */

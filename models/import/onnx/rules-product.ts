@@ -1,9 +1,26 @@
 import { type Axis, axisOf, broadcast, isLabel, lengthsOf, rowAxis, sayAxes } from "./axes.ts";
-import { type Attribute, type Expression, integers, node, reshape, rowAxes, transpose } from "./expression.ts";
+import {
+  type Attribute,
+  type Expression,
+  integers,
+  node,
+  reshape,
+  rowAxes,
+  transpose,
+} from "./expression.ts";
 import { Uncuttable } from "./faults.ts";
 import { combine, lineUp } from "./rules-elementwise.ts";
 import { overSteps } from "./rules-shape.ts";
-import { type Call, constantAt, integersAt, isGiven, type Rule, type Traced, tensorAt, traced } from "./values.ts";
+import {
+  type Call,
+  constantAt,
+  integersAt,
+  isGiven,
+  type Rule,
+  type Traced,
+  tensorAt,
+  traced,
+} from "./values.ts";
 
 /** Operators that combine values along the axes of each row: products, sums, normalisations. */
 export const productRules: Readonly<Record<string, Rule>> = {
@@ -84,7 +101,13 @@ function gemm(call: Call): readonly Traced[] {
 function scaled(x: Traced, by: number): Traced {
   if (by === 1) return x;
   const factor = { type: "float32" as const, dims: [], data: Float32Array.of(by) };
-  const constant: Expression = { kind: "constant", when: "constant", type: "float32", dims: [], constant: factor };
+  const constant: Expression = {
+    kind: "constant",
+    when: "constant",
+    type: "float32",
+    dims: [],
+    constant: factor,
+  };
   return combine("Mul", [x, traced([], constant)]);
 }
 
@@ -117,9 +140,9 @@ function softmax(call: Call): Traced {
   const over = isOld ? axes.slice(axis) : [axes[axis]!];
   onlyOwn(over, "normalises over");
   const at = rowAxis(axes, axis);
-  const like = (of: Expression) =>
-    node(call.node.op, [of], of, { axis: at + rowAxes(of) });
-  if (over.filter((length) => length !== 1).length <= 1 && over.length === 1) return traced(axes, like(expression));
+  const like = (of: Expression) => node(call.node.op, [of], of, { axis: at + rowAxes(of) });
+  if (over.filter((length) => length !== 1).length <= 1 && over.length === 1)
+    return traced(axes, like(expression));
   const count = lengthsOf(over).reduce((a, b) => a * b, 1);
   const flat = reshape(expression, [...expression.dims.slice(0, at), count]);
   return traced(axes, reshape(like(flat), expression.dims));
@@ -130,10 +153,16 @@ function reduce(call: Call, steps?: "mean" | "max"): readonly Traced[] {
   const { attributes, op } = call.node;
   const given = attributes.ints("axes") ?? integersAt(call, 1) ?? [];
   if (given.length === 0 && attributes.int("noop_with_empty_axes", 0) !== 0) return [x];
-  const over = (given.length === 0 ? x.axes.map((_, i) => i) : given).map((axis) => axisOf(axis, x.axes.length));
+  const over = (given.length === 0 ? x.axes.map((_, i) => i) : given).map((axis) =>
+    axisOf(axis, x.axes.length),
+  );
   const isKept = attributes.int("keepdims", 1) !== 0;
-  if (steps && over.length === 1 && x.axes[over[0]!] === "time") return [overSteps(x, over[0]!, steps, isKept)];
-  onlyOwn(over.map((axis) => x.axes[axis]!), "sums up");
+  if (steps && over.length === 1 && x.axes[over[0]!] === "time")
+    return [overSteps(x, over[0]!, steps, isKept)];
+  onlyOwn(
+    over.map((axis) => x.axes[axis]!),
+    "sums up",
+  );
   const axes = x.axes.flatMap((axis, i) => (over.includes(i) ? (isKept ? [1] : []) : [axis]));
   const rows = over.map((axis) => rowAxis(x.axes, axis) + rowAxes(x.expression));
   const like = { type: x.expression.type, dims: lengthsOf(axes) };

@@ -45,7 +45,12 @@ export const shapeRules: Readonly<Record<string, Rule>> = {
     const dropped = (axis: Axis, i: number) => (axes ? axes.includes(i) : isOne(axis));
     const wrong = x.axes.find((axis, i) => dropped(axis, i) && !isOne(axis));
     if (wrong !== undefined) throw new Uncuttable(`removes axis ${wrong} of ${sayAxes(x.axes)}`);
-    return [relabel(x, x.axes.filter((axis, i) => !dropped(axis, i)))];
+    return [
+      relabel(
+        x,
+        x.axes.filter((axis, i) => !dropped(axis, i)),
+      ),
+    ];
   },
   Unsqueeze: (call) => {
     const x = tensorAt(call, 0);
@@ -53,7 +58,12 @@ export const shapeRules: Readonly<Record<string, Rule>> = {
     const rank = x.axes.length + given.length;
     const added = new Set(given.map((axis) => axisOf(axis, rank)));
     let from = 0;
-    return [relabel(x, Array.from({ length: rank }, (_, i) => (added.has(i) ? 1 : x.axes[from++]!)))];
+    return [
+      relabel(
+        x,
+        Array.from({ length: rank }, (_, i) => (added.has(i) ? 1 : x.axes[from++]!)),
+      ),
+    ];
   },
   Transpose: (call) => {
     const x = tensorAt(call, 0);
@@ -76,7 +86,11 @@ export const shapeRules: Readonly<Record<string, Rule>> = {
     const given = call.node.attributes.ints("split") ?? integersAt(call, 1);
     const even = Math.ceil(length / count);
     const parts = given ?? Array.from({ length: count }, (_, i) => Math.min(even, length - i * even));
-    if (parts.reduce((a, b) => a + b, 0) !== length || parts.some((part) => part <= 0) || parts.length !== count) {
+    if (
+      parts.reduce((a, b) => a + b, 0) !== length ||
+      parts.some((part) => part <= 0) ||
+      parts.length !== count
+    ) {
       throw new Uncuttable(`splits ${length} values into ${parts.join(", ")}`);
     }
     let start = 0;
@@ -94,7 +108,12 @@ export const shapeRules: Readonly<Record<string, Rule>> = {
     const steps = integersAt(call, 4) ?? starts.map(() => 1);
     let value = x;
     axes.forEach((axis, i) => {
-      value = sliceAlong(value, axisOf(axis, x.axes.length), { start: starts[i]!, end: ends[i]!, step: steps[i]! }, call);
+      value = sliceAlong(
+        value,
+        axisOf(axis, x.axes.length),
+        { start: starts[i]!, end: ends[i]!, step: steps[i]! },
+        call,
+      );
     });
     return [value];
   },
@@ -151,7 +170,9 @@ function reshapeTo(x: Traced, wanted: readonly Size[], { fixed }: Call): Traced 
   const axes = reshaped(x.axes, wanted, fixed);
   if (axes) return relabel(x, axes);
   const to = wanted.map((size) => (typeof size === "number" ? size : size.label));
-  throw new Uncuttable(`reshapes ${sayAxes(x.axes)} to ${sayAxes(to)}, which mixes steps or rows with other axes`);
+  throw new Uncuttable(
+    `reshapes ${sayAxes(x.axes)} to ${sayAxes(to)}, which mixes steps or rows with other axes`,
+  );
 }
 
 /** The same values under other axes. */
@@ -220,7 +241,11 @@ function sliceAlong(
 }
 
 /** Which step a bound of a slice names. */
-function stepOf(at: Size, label: Axis, length: number | undefined): "first" | "second" | "last" | "end" | undefined {
+function stepOf(
+  at: Size,
+  label: Axis,
+  length: number | undefined,
+): "first" | "second" | "last" | "end" | undefined {
   if (typeof at !== "number") {
     if (at.label !== label) return undefined;
     return at.plus === 0 ? "end" : at.plus === -1 ? "last" : undefined;
@@ -250,7 +275,8 @@ function gather(call: Call): readonly Traced[] {
   const indices = call.inputs[1];
   const known = sizesAt(call, 1);
   if (known && indices && known.length > 0) {
-    const isScalar = indices.kind === "sizes" ? indices.isScalar : indices.kind === "tensor" && indices.axes.length === 0;
+    const isScalar =
+      indices.kind === "sizes" ? indices.isScalar : indices.kind === "tensor" && indices.axes.length === 0;
     if (isLabel(own)) return [gatherLabel(x, axis, known, isScalar, call)];
     const at = known.map((index) => {
       if (typeof index !== "number") throw new Uncuttable("takes a value that is not known before it runs");
@@ -268,7 +294,13 @@ function gather(call: Call): readonly Traced[] {
   return [traced(axes, node("Gather", [table, rows.expression], { type: table.type, dims }, { axis: 0 }))];
 }
 
-function gatherLabel(x: Traced, axis: number, known: readonly Size[], isScalar: boolean, { fixed }: Call): Traced {
+function gatherLabel(
+  x: Traced,
+  axis: number,
+  known: readonly Size[],
+  isScalar: boolean,
+  { fixed }: Call,
+): Traced {
   const own = x.axes[axis]!;
   const at = known.length === 1 ? stepOf(known[0]!, own, fixed[own as "time"]) : undefined;
   if (own === "batch" && fixed.batch === 1 && (at === "first" || at === "last")) {
@@ -286,7 +318,9 @@ function isAscending(values: readonly number[]): boolean {
 /** Repeats axes of length 1; axes must stand in the same places. */
 function expand(x: Traced, axes: readonly Axis[]): Traced {
   const added = axes.length - x.axes.length;
-  const own = lengthsOf(axes.map((axis, i) => (isLabel(axis) ? axis : ((x.axes[i - added] as number | undefined) ?? 1))));
+  const own = lengthsOf(
+    axes.map((axis, i) => (isLabel(axis) ? axis : ((x.axes[i - added] as number | undefined) ?? 1))),
+  );
   const dims = lengthsOf(axes);
   const from = reshape(x.expression, own);
   return traced(axes, expandRow(from, dims));

@@ -1,6 +1,6 @@
 import { axisOf, isLabel, type Label, type Size } from "./axes.ts";
 import { Uncuttable } from "./faults.ts";
-import { type Call, type Rule, type Sizes, type Value, sizes, sizesAt } from "./values.ts";
+import { type Call, type Rule, type Sizes, sizes, sizesAt, type Value } from "./values.ts";
 
 /** Shapes, and arithmetic on them as exporters write it. */
 export const shapeRule: Rule = (call) => {

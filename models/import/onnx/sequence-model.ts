@@ -7,10 +7,10 @@ import type { OnnxFile, Port } from "./file.ts";
 import { labellings, type Role, roleOf } from "./labels.ts";
 import type { OnnxImportOptions } from "./options.ts";
 import { type PlainCell, plainCell, plainManifest } from "./plain-cell.ts";
-import { type CellPlan, type LayerPlan, type Plan, planCells } from "./plan.ts";
+import { type CellPlan, type LayerPlan, type Plan, planCells, withoutDirections } from "./plan.ts";
 import { checkStatePairs, findStatePairs } from "./state-pairs.ts";
 import { elementType } from "./tensor.ts";
-import { constantsFor, nodesFor, trace, TraceStopped } from "./trace.ts";
+import { constantsFor, nodesFor, TraceStopped, trace } from "./trace.ts";
 import type { Value } from "./values.ts";
 import { writeCell } from "./write-cell.ts";
 
@@ -25,11 +25,21 @@ export interface CutModel {
 /** Cuts a graph over whole sequences at its recurrent nodes. Throws `Uncuttable` with the node where that fails. */
 export function cutSequenceModel(file: OnnxFile, options: OnnxImportOptions): CutModel {
   const notes: string[] = [];
-  const ports = file.inputs.map((port) => ({ ...withShape(file, port, options), role: roleOf(file, port.name) }));
+  const ports = file.inputs.map((port) => ({
+    ...withShape(file, port, options),
+    role: roleOf(file, port.name),
+  }));
   const pairs = options.states
     ? checkStatePairs(options.states, file.inputs, file.outputs)
-    : findStatePairs(ports.filter(({ role }) => role === "state"), file.outputs);
-  const wanted = outputsOf(file, pairs.map(({ output }) => output), options);
+    : findStatePairs(
+        ports.filter(({ role }) => role === "state"),
+        file.outputs,
+      );
+  const wanted = outputsOf(
+    file,
+    pairs.map(({ output }) => output),
+    options,
+  );
   const nodes = nodesFor(file, wanted);
   const taken = new Set(nodes.flatMap((node) => node.inputs).concat(wanted));
   const used = ports.filter(({ name }) => taken.has(name));
@@ -37,12 +47,16 @@ export function cutSequenceModel(file: OnnxFile, options: OnnxImportOptions): Cu
   if (used.some(({ type }) => elementType(type) === "float32" && type !== 1)) {
     notes.push("its other kinds of floats are computed as float32");
   }
-  const values = tryLabellings(file, { nodes, used, wanted });
-  const { plan } = values;
+  const { plan, flat } = tryLabellings(file, { nodes, used, wanted });
+  for (const name of flat) notes.push(`output '${name}' has its directions one after the other, on one axis`);
   return { ...written(file, plan, options, notes), notes };
 }
 
-function outputsOf(file: OnnxFile, states: readonly string[], { outputs }: OnnxImportOptions): readonly string[] {
+function outputsOf(
+  file: OnnxFile,
+  states: readonly string[],
+  { outputs }: OnnxImportOptions,
+): readonly string[] {
   const all = file.outputs.map(({ name }) => name);
   const unknown = outputs?.find((name) => !all.includes(name));
   if (unknown !== undefined) {
@@ -60,22 +74,36 @@ function withShape(file: OnnxFile, port: Port, { shapes = {} }: OnnxImportOption
   if (own && shape) {
     // One row at one step has the last axes of the tensor.
     const first = shape.length - own.length;
-    if (first < 0) throw new Fault("INVALID_REQUEST", `input '${name}' has ${shape.length} axes, its shape was given with ${own.length}`);
+    if (first < 0)
+      throw new Fault(
+        "INVALID_REQUEST",
+        `input '${name}' has ${shape.length} axes, its shape was given with ${own.length}`,
+      );
     return { ...port, shape: shape.map((size, i) => (i < first ? size : own[i - first]!)) };
   }
   const taker = file.nodes.find(({ op, inputs }) => /^(LSTM|GRU|RNN)$/.test(op) && inputs[0] === name);
   const width = Number(file.constants.get(taker?.inputs[1] ?? "")?.dims?.[2] ?? 0);
   if (!shape && taker && width > 0) return { ...port, shape: ["", "", width] };
-  return width > 0 && shape?.length === 3 && typeof shape[2] === "string" ? { ...port, shape: shape.with(2, width) } : port;
+  return width > 0 && shape?.length === 3 && typeof shape[2] === "string"
+    ? { ...port, shape: shape.with(2, width) }
+    : port;
 }
 
-function noteRole({ name, role }: Port & { readonly role: Role }, next: string | undefined, notes: string[]): void {
+function noteRole(
+  { name, role }: Port & { readonly role: Role },
+  next: string | undefined,
+  notes: string[],
+): void {
   if (role === "lengths") notes.push(`input '${name}' falls away: a request is as long as its steps`);
   if (role !== "state") return;
   if (next === undefined) {
-    throw new Uncuttable(`input '${name}' is an initial state that no output goes on with, so requests cannot begin from zeros`);
+    throw new Uncuttable(
+      `input '${name}' is an initial state that no output goes on with, so requests cannot begin from zeros`,
+    );
   }
-  notes.push(`input '${name}' falls away: requests begin with zeros and keep the state that '${next}' would give`);
+  notes.push(
+    `input '${name}' falls away: requests begin with zeros and keep the state that '${next}' would give`,
+  );
 }
 
 function tryLabellings(
@@ -89,7 +117,7 @@ function tryLabellings(
     readonly used: readonly (Port & { readonly role: Role })[];
     readonly wanted: readonly string[];
   },
-): { readonly plan: Plan } {
+): { readonly plan: Plan; readonly flat: readonly string[] } {
   for (const { name, type, shape } of used) {
     if (!elementType(type)) throw new Uncuttable(`input '${name}' has type ${type}, which cells do not take`);
     if (!shape) throw new Uncuttable(`input '${name}' has no shape in the file`);
@@ -101,12 +129,23 @@ function tryLabellings(
     return moves;
   });
   const moves = new Set(moving);
-  const known = trace(file, nodes.filter((node) => !moves.has(node)), constantsFor(file, nodes), {});
+  const known = trace(
+    file,
+    nodes.filter((node) => !moves.has(node)),
+    constantsFor(file, nodes),
+    {},
+  );
   let best: { readonly passed: number; readonly error: Uncuttable } | undefined;
   for (const { inputs, fixed } of labellings(used)) {
     try {
       const values = trace(file, moving, new Map([...known, ...inputs]), fixed);
-      return { plan: planCells(wanted.map((name) => ({ name, expression: expressionOf(name, values.get(name)) }))) };
+      const traced = wanted.map((name) => ({ name, expression: expressionOf(name, values.get(name)) }));
+      const outputs = traced.map(({ name, expression }) => ({
+        name,
+        expression: withoutDirections(expression),
+      }));
+      const flat = wanted.filter((_, i) => outputs[i]!.expression !== traced[i]!.expression);
+      return { plan: planCells(outputs), flat };
     } catch (error) {
       if (!(error instanceof Uncuttable)) throw error;
       const passed = error instanceof TraceStopped ? error.passed : moving.length;
@@ -114,7 +153,9 @@ function tryLabellings(
     }
   }
   if (best) throw best.error;
-  const open = used.map(({ name, shape }) => `'${name}' [${shape!.map((size) => size || "?").join(", ")}]`).join(", ");
+  const open = used
+    .map(({ name, shape }) => `'${name}' [${shape!.map((size) => size || "?").join(", ")}]`)
+    .join(", ");
   throw new Uncuttable(`the inputs ${open} leave more axes open than steps and rows: give \`shapes\``);
 }
 
@@ -158,7 +199,10 @@ function written(
   else {
     plan.layers.forEach((layer, i) => add(cellsOf(layer), i === plan.layers.length - 1));
     if (plan.head) {
-      const inputs = plan.head.inputs.map(({ name, expression }) => ({ name: renamed.get(name) ?? name, expression }));
+      const inputs = plan.head.inputs.map(({ name, expression }) => ({
+        name: renamed.get(name) ?? name,
+        expression,
+      }));
       add([{ ...plan.head, inputs }], false);
     }
   }
@@ -188,7 +232,17 @@ function isAlike(plain: readonly PlainCell[], hidden: number | undefined, isLast
 function noteNames(
   plan: CellPlan,
   plain: PlainCell,
-  { renamed, notes, isLast, isFirst }: { readonly renamed: Map<string, string>; readonly notes: string[]; readonly isLast: boolean; readonly isFirst: boolean },
+  {
+    renamed,
+    notes,
+    isLast,
+    isFirst,
+  }: {
+    readonly renamed: Map<string, string>;
+    readonly notes: string[];
+    readonly isLast: boolean;
+    readonly isFirst: boolean;
+  },
 ): void {
   const given = plan.inputs[0]!.name;
   if (isFirst && given !== plain.input) notes.push(`input '${given}' is called '${plain.input}'`);
@@ -201,7 +255,11 @@ function noteNames(
   });
 }
 
-function programOf(plan: Plan, renamed: ReadonlyMap<string, string>, { program }: OnnxImportOptions): Manifest["program"] {
+function programOf(
+  plan: Plan,
+  renamed: ReadonlyMap<string, string>,
+  { program }: OnnxImportOptions,
+): Manifest["program"] {
   if (plan.kind === "chain") {
     const cell = plan.cell.name;
     if (program !== "session") return { kind: "chain", cell, collect: plan.collect };

@@ -103,7 +103,9 @@ export function checkStatePairs(
     const from = inputs.find(({ name }) => name === input);
     const to = outputs.find(({ name }) => name === output);
     if (!from || !to) {
-      const [what, name, ports] = from ? (["output", output, outputs] as const) : (["input", input, inputs] as const);
+      const [what, name, ports] = from
+        ? (["output", output, outputs] as const)
+        : (["input", input, inputs] as const);
       const names = ports.map((port) => `'${port.name}'`).join(", ");
       throw new Fault("INVALID_REQUEST", `the graph has no ${what} '${name}' for a state, it has ${names}`);
     }

@@ -32,21 +32,17 @@ export function takeStepModel(file: OnnxFile, options: OnnxImportOptions): StepM
       `no input is named like an output that could be its next value: inputs ${names(file.inputs)}, outputs ${names(file.outputs)}`,
     );
   }
-  const step = new StepGraph(file, options);
-  const states = pairs.map(({ input, output }) => step.state(input, output));
   const taken = new Set(pairs.flatMap(({ input, output }) => [input, output]));
   const { constants = {} } = options;
-  const inputs: OnnxCell["inputs"] = [];
-  for (const port of file.inputs) {
-    if (taken.has(port.name)) continue;
-    if (Object.hasOwn(constants, port.name)) continue;
-    inputs.push(step.input(port));
-  }
+  const step = new StepGraph(file, options);
   for (const name of Object.keys(constants)) step.find(file.inputs, name, "input");
+  const given = file.inputs.filter(({ name }) => !taken.has(name) && !Object.hasOwn(constants, name));
   const wanted = options.outputs ?? file.outputs.map(({ name }) => name).filter((name) => !taken.has(name));
+  if (given.length === 0) throw new Uncuttable("it has no inputs but its states");
+  if (wanted.length === 0) throw new Uncuttable("it has no outputs but its states");
+  const states = pairs.map(({ input, output }) => step.state(input, output));
+  const inputs = given.map((port) => step.input(port));
   const outputs = wanted.map((name) => step.output(step.find(file.outputs, name, "output")));
-  if (outputs.length === 0) throw new Uncuttable("it has no outputs but its states");
-  if (inputs.length === 0) throw new Uncuttable("it has no inputs but its states");
   const { context, program = "session" } = options;
   const cell: OnnxCell = {
     name: "step",
@@ -59,7 +55,9 @@ export function takeStepModel(file: OnnxFile, options: OnnxImportOptions): StepM
     ...(context ? { context } : {}),
   };
   const runs: Manifest["program"] =
-    program === "session" ? { kind: "session", cell: "step" } : { kind: "chain", cell: "step", collect: "all" };
+    program === "session"
+      ? { kind: "session", cell: "step" }
+      : { kind: "chain", cell: "step", collect: "all" };
   return { cell, program: runs, onnx: step.encode(), notes: step.notes };
 }
 
@@ -96,7 +94,8 @@ class StepGraph {
 
   input(port: Port): OnnxCell["inputs"][number] {
     if (port.shape?.every((size) => size === 1)) {
-      const why = "is one number for all rows: give its value in `constants`, or its axis of rows in `batchAxes`";
+      const why =
+        "is one number for all rows: give its value in `constants`, or its axis of rows in `batchAxes`";
       if (!Object.hasOwn(this.#options.batchAxes ?? {}, port.name)) {
         throw new Fault("INVALID_REQUEST", `input '${port.name}' ${why}`);
       }
@@ -118,7 +117,8 @@ class StepGraph {
 
   encode(): Uint8Array {
     const bytes = onnx.ModelProto.encode(this.#file.model).finish();
-    if (this.#isChanged) this.notes.push("nodes were added at its inputs and outputs: rows first, float32 and int32");
+    if (this.#isChanged)
+      this.notes.push("nodes were added at its inputs and outputs: rows first, float32 and int32");
     return bytes;
   }
 
@@ -130,12 +130,19 @@ class StepGraph {
       if (Number.isInteger(axis) && axis >= 0 && axis < (rank ?? axis + 1)) return axis;
       throw new Fault("INVALID_REQUEST", `'${name}' has ${rank} axes, so axis ${axis} cannot hold the rows`);
     }
-    if (!shape) throw new Fault("INVALID_REQUEST", `'${name}' has no shape in the file: name its axis of rows in \`batchAxes\``);
+    if (!shape)
+      throw new Fault(
+        "INVALID_REQUEST",
+        `'${name}' has no shape in the file: name its axis of rows in \`batchAxes\``,
+      );
     const called = shape.findIndex((size) => typeof size === "string" && isBatchName(size));
     const open = called >= 0 ? called : shape.findIndex((size) => typeof size === "string");
     if (open >= 0) return open;
     const said = `'${name}' of shape [${shape.join(", ")}] has no open axis for rows`;
-    throw new Fault("INVALID_REQUEST", `${said}: the graph may be fixed to them; if not, name the axis in \`batchAxes\``);
+    throw new Fault(
+      "INVALID_REQUEST",
+      `${said}: the graph may be fixed to them; if not, name the axis in \`batchAxes\``,
+    );
   }
 
   #rowShape({ name, shape }: Port, batchAxis: number, other?: Port): number[] {
@@ -185,7 +192,8 @@ class StepGraph {
   /** Gives a value another name wherever nodes take or give it. */
   #rename(name: string): string {
     const inner = `${name}/inner`;
-    const swap = (names: string[] | null | undefined) => names?.map((one) => (one === name ? inner : one)) ?? [];
+    const swap = (names: string[] | null | undefined) =>
+      names?.map((one) => (one === name ? inner : one)) ?? [];
     for (const node of nodesOf(this.#graph)) {
       node.input = swap(node.input);
       node.output = swap(node.output);
@@ -201,11 +209,27 @@ function outerType({ name, type }: Port): "float32" | "int32" {
 }
 
 function castNode(input: string, output: string, type: number): onnxProto.onnx.INodeProto {
-  return { opType: "Cast", input: [input], output: [output], attribute: [{ name: "to", type: AttributeType.INT, i: type }] };
+  return {
+    opType: "Cast",
+    input: [input],
+    output: [output],
+    attribute: [{ name: "to", type: AttributeType.INT, i: type }],
+  };
 }
 
-function moveAxis(input: string, output: string, from: number, to: number, rank: number): onnxProto.onnx.INodeProto {
+function moveAxis(
+  input: string,
+  output: string,
+  from: number,
+  to: number,
+  rank: number,
+): onnxProto.onnx.INodeProto {
   const perm = Array.from({ length: rank }, (_, axis) => axis).filter((axis) => axis !== from);
   perm.splice(to, 0, from);
-  return { opType: "Transpose", input: [input], output: [output], attribute: [{ name: "perm", type: AttributeType.INTS, ints: perm }] };
+  return {
+    opType: "Transpose",
+    input: [input],
+    output: [output],
+    attribute: [{ name: "perm", type: AttributeType.INTS, ints: perm }],
+  };
 }

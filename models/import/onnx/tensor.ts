@@ -28,7 +28,12 @@ export function checkTensor(tensor: TensorProto): void {
   const raw = tensor.rawData?.length ?? 0;
   if (raw === 0 && type > DataType.BFLOAT16) return;
   const has = raw > 0 ? raw : storedCount(tensor);
-  const needs = raw > 0 ? bytesOf(type, count, name) : (type === DataType.COMPLEX64 || type === DataType.COMPLEX128 ? 2 * count : count);
+  const needs =
+    raw > 0
+      ? bytesOf(type, count, name)
+      : type === DataType.COMPLEX64 || type === DataType.COMPLEX128
+        ? 2 * count
+        : count;
   if (has !== needs) {
     const unit = raw > 0 ? "bytes" : "values";
     throw refuse(`tensor '${name}' of shape [${dims.join(", ")}] needs ${needs} ${unit}, it has ${has}`);
@@ -42,7 +47,8 @@ export function readTensor(tensor: TensorProto): Constant | undefined {
   if (!type) return undefined;
   const raw = tensor.rawData?.length ? readRaw(tensor.dataType!, tensor.rawData) : undefined;
   const data = raw ?? readStored(tensor);
-  if (type === "float32") return { type, dims, data: data instanceof Float32Array ? data : Float32Array.from(data) };
+  if (type === "float32")
+    return { type, dims, data: data instanceof Float32Array ? data : Float32Array.from(data) };
   return { type, dims, data: data instanceof Float64Array ? data : Float64Array.from(data) };
 }
 

@@ -11,7 +11,13 @@ import { readTensor } from "./tensor.ts";
 import { type Call, type Rule, type Traced, traced, type Value } from "./values.ts";
 
 const RULES: ReadonlyMap<string, Rule> = new Map(
-  Object.entries({ Shape: shapeRule, ...elementwiseRules, ...shapeRules, ...productRules, ...recurrenceRules }),
+  Object.entries({
+    Shape: shapeRule,
+    ...elementwiseRules,
+    ...shapeRules,
+    ...productRules,
+    ...recurrenceRules,
+  }),
 );
 
 /** Operators that leave lengths of sequences what they are. */
@@ -68,7 +74,8 @@ export function trace(
     try {
       const given = node.inputs.map((name) => (name === "" ? undefined : values.get(name)));
       const lost = node.inputs.find((name, i) => name !== "" && given[i] === undefined);
-      if (lost !== undefined) throw new Uncuttable(`takes '${lost}' of a type that cells do not compute with`);
+      if (lost !== undefined)
+        throw new Uncuttable(`takes '${lost}' of a type that cells do not compute with`);
       const results = apply({ node, inputs: trimmed(given), opset, fixed });
       node.outputs.forEach((name, i) => {
         const result = results[i];
@@ -88,7 +95,8 @@ export function trace(
 
 function apply(call: Call): readonly Value[] {
   const { node, inputs } = call;
-  if (node.domain !== "") throw new Uncuttable(`is of domain '${node.domain}', whose operators are not known`);
+  if (node.domain !== "")
+    throw new Uncuttable(`is of domain '${node.domain}', whose operators are not known`);
   const [first] = inputs;
   if (first?.kind === "lengths" && KEEPS_LENGTHS.has(node.op)) return [first];
   const all = sizeRules[node.op] && asSizes(call);

@@ -81,7 +81,9 @@ export function integersAt(call: Call, index: number): number[] | undefined {
   if (!isGiven(call, index)) return undefined;
   const items = sizesAt(call, index);
   if (!items?.every((item) => typeof item === "number")) {
-    throw new Uncuttable(`takes input ${index} ('${call.node.inputs[index]}') that is not known before it runs`);
+    throw new Uncuttable(
+      `takes input ${index} ('${call.node.inputs[index]}') that is not known before it runs`,
+    );
   }
   return [...(items as number[])];
 }

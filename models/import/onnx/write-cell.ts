@@ -8,7 +8,10 @@ import { writeStep } from "./write-recurrence.ts";
 type OnnxCell = Extract<CellManifest, { kind: "onnx" }>;
 
 /** Writes a cell as an ONNX step graph in the file `<name>.onnx`. */
-export function writeCell(plan: CellPlan, opset: number): { readonly cell: OnnxCell; readonly onnx: Uint8Array } {
+export function writeCell(
+  plan: CellPlan,
+  opset: number,
+): { readonly cell: OnnxCell; readonly onnx: Uint8Array } {
   const writer = new CellWriter(plan);
   const outputs = plan.outputs.map((output) => writer.output(output));
   const cell: OnnxCell = {
@@ -92,7 +95,9 @@ class CellWriter {
           const raw = op === "Gather" && i === 1 ? this.#uncast.get(input) : undefined;
           return raw ?? this.#nameOf(input);
         });
-        return op === "Cast" ? this.#cast(names[0]!, expression.type) : this.graph.node(op, names, attributes);
+        return op === "Cast"
+          ? this.#cast(names[0]!, expression.type)
+          : this.graph.node(op, names, attributes);
       }
       case "input":
         throw new Error(`cell '${this.#plan.name}' has no input '${expression.name}'`);
@@ -115,8 +120,12 @@ class CellWriter {
   }
 
   /** Declares a state, which is zero before the first step unless the recurrence begins from other values. */
-  #state(of: Recurrence, which: "h" | "c", initial: Float32Array | undefined): { readonly value: string; readonly next: string } {
-    const input = `${this.#plan.name}_${which}${this.#stepped.size}`;
+  #state(
+    of: Recurrence,
+    which: "h" | "c",
+    initial: Float32Array | undefined,
+  ): { readonly value: string; readonly next: string } {
+    const input = `${this.#plan.name}/${which}${this.#stepped.size}`;
     const next = `${input}_next`;
     this.states.push({ input, output: next, shape: [of.hidden], batchAxis: 0 });
     const value = this.graph.input(input, "float32", [of.hidden]);
@@ -128,7 +137,7 @@ class CellWriter {
   /** A state of its own that is 0 before and 1 after the first step. */
   #hasBegun(): string {
     if (this.#begun !== undefined) return this.#begun;
-    const input = `${this.#plan.name}_begun`;
+    const input = `${this.#plan.name}/begun`;
     this.states.push({ input, output: `${input}_next`, shape: [1], batchAxis: 0 });
     const value = this.graph.input(input, "float32", [1]);
     const zero = this.graph.node("Mul", [value, this.graph.floats([1], Float32Array.of(0))]);

@@ -11,7 +11,8 @@ export function writeStep(
 ): { readonly h: string; readonly c?: string } {
   const step = new Step(writer, direction, hidden, clip);
   if (kind === "LSTM") return step.lstm(x, state.h, state.c!, inputForget);
-  if (kind === "GRU") return { h: linearBeforeReset ? step.gruResetAfter(x, state.h) : step.gruResetBefore(x, state.h) };
+  if (kind === "GRU")
+    return { h: linearBeforeReset ? step.gruResetAfter(x, state.h) : step.gruResetBefore(x, state.h) };
   return { h: step.rnn(x, state.h) };
 }
 
@@ -42,7 +43,12 @@ class Step {
     if (p || inputForget) {
       [input, output, forget, candidate] = this.#split(gates, [hidden, hidden, hidden, hidden]);
       const peephole = (gate: string, index: number, cell: string) =>
-        p ? w.node("Add", [gate, w.node("Mul", [cell, w.floats([hidden], p.slice(index * hidden, (index + 1) * hidden))])]) : gate;
+        p
+          ? w.node("Add", [
+              gate,
+              w.node("Mul", [cell, w.floats([hidden], p.slice(index * hidden, (index + 1) * hidden))]),
+            ])
+          : gate;
       input = this.#activate(0, peephole(input!, 0, c));
       forget = inputForget
         ? w.node("Sub", [w.floats([1], Float32Array.of(1)), input])
