@@ -60,12 +60,17 @@ const RULES: readonly (readonly [RegExp, string])[] = [
   [/^([A-Za-z]+?)_?(\d+)$/, "$1_next_$2"],
 ];
 
+/** Names of what is fed in at every step, which may come out again under a like name and the same shape. */
+const FED =
+  /^(in_?)?(x|y|inputs?|audio|speech|wave(form)?|samples?|frames?|features?|feats?|tokens?|(input_?)?ids?|data)(_?in|_?\d+)?$/i;
+
 /** Pairs inputs with outputs of the same type and shape by the usual names, never by position. */
 export function findStatePairs(inputs: readonly Port[], outputs: readonly Port[]): StatePair[] {
   const byName = new Map(outputs.map((port) => [port.name, port]));
   const taken = new Map<string, string>();
   const pairs: StatePair[] = [];
   for (const input of inputs) {
+    if (FED.test(input.name)) continue;
     const output = RULES.map(([from, to]) => input.name.replace(from, to)).find((name) => {
       const port = byName.get(name);
       return name !== input.name && port && fits(input, port);

@@ -165,11 +165,9 @@ class StepGraph {
     const rank = declared.type?.tensorType?.shape?.dim?.length ?? 0;
     if (type === given && batchAxis === 0) return;
     const inner = this.#rename(name);
-    let value = name;
-    const before: onnxProto.onnx.INodeProto[] = [];
-    if (batchAxis !== 0) before.push(moveAxis(value, (value = `${inner}/rows`), 0, batchAxis, rank));
-    before.push(castNode(value, inner, type));
-    this.#graph.node.unshift(...before);
+    const moved = batchAxis === 0 ? name : `${inner}/rows`;
+    this.#graph.node.unshift(castNode(moved, inner, type));
+    if (batchAxis !== 0) this.#graph.node.unshift(moveAxis(name, moved, 0, batchAxis, rank));
     declared.type!.tensorType!.elemType = given;
     delete declared.type!.tensorType!.shape;
     this.#isChanged = true;

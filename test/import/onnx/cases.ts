@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { InferenceSession, Tensor } from "onnxruntime-node";
+import type { OnnxImportOptions } from "../../../models/import/onnx/options.ts";
 import type { Steps } from "./evaluate.ts";
 
 /** A tensor of a fixture: `axes` says T for steps, B for rows, - for any other. */
@@ -26,9 +27,20 @@ export interface Refused {
   readonly why: string;
 }
 
-export const { cases, refused } = JSON.parse(
-  readFileSync(new URL("fixtures/cases.json", import.meta.url), "utf8"),
-) as { cases: Case[]; refused: Refused[] };
+/** A graph of one step; its tensors have an axis of steps that the graph has not. */
+export interface StepCase extends Case {
+  readonly options: OnnxImportOptions;
+}
+
+export const {
+  cases,
+  refused,
+  steps: stepCases,
+} = JSON.parse(readFileSync(new URL("fixtures/cases.json", import.meta.url), "utf8")) as {
+  cases: Case[];
+  refused: Refused[];
+  steps: StepCase[];
+};
 
 export function bytesOf({ model }: { readonly model: string }): Uint8Array {
   return new Uint8Array(Buffer.from(model, "base64"));

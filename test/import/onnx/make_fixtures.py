@@ -1,4 +1,4 @@
-"""Writes fixtures/cases.json: ONNX models with inputs and the outputs that are right for them.
+"""Writes fixtures/: ONNX models with inputs and the outputs that are right for them, one graph with weights outside.
 
 The operator tests of the `onnx` package for LSTM, GRU and RNN (all of them, with weights and states as constants of the
 file), and models of our own for what those lack. The expected values of our own are those of ONNX Runtime over the whole
@@ -76,9 +76,9 @@ class Model:
             inputs.pop()
         return self.node(op, inputs, 3 if op == "LSTM" else 2, hidden_size=hidden, **attributes)
 
-    def output(self, name, value, axes, kind=TensorProto.FLOAT):
+    def output(self, name, value, axes, kind=TensorProto.FLOAT, shape=None):
         self.nodes.append(helper.make_node("Identity", [value], [name], name=f"out_{name}"))
-        self.outputs.append(helper.make_tensor_value_info(name, kind, [None] * len(axes)))
+        self.outputs.append(helper.make_tensor_value_info(name, kind, shape or [None] * len(axes)))
         self.axes[name] = axes
 
     def proto(self):
@@ -431,6 +431,74 @@ def refused():
     yield m, "input 'context' is an initial state"
 
 
+def step_graphs():
+    """Graphs of one step, with the axis of rows of every tensor where it is not the first."""
+    m = Model("gru step with tokens, a state of two layers and a scalar")
+    tokens = m.input("tokens", ["batch"], m.random.integers(0, 9, (4, 3)), "TB")
+    h_in = m.input("h_in", [2, "batch", 5], np.zeros((2, 3, 5), np.float32), "-B-")
+    scale = m.input("temperature", [], np.array(0.7, np.float32), "")
+    x = m.node("Unsqueeze", [m.node("Gather", [m.weights(9, 5), tokens]), m.constant([0])])
+    hs = []
+    for layer in range(2):
+        part = m.node("Slice", [h_in, m.constant([layer]), m.constant([layer + 1]), m.constant([0])])
+        _, h = m.recurrent("GRU", x, 5, 5, h0=part, linear_before_reset=1)
+        x = h
+        hs.append(h)
+    logits = m.node("Div", [linear(m, squeeze(m, x, 0), 5, 4), scale])
+    m.output("logits", logits, "TB-", shape=["batch", 4])
+    m.output("best", m.node("ArgMax", [logits], axis=-1, keepdims=0), "TB", TensorProto.INT64, ["batch"])
+    m.output("h_out", m.node("Concat", hs, axis=0), "-B-", shape=[2, "batch", 5])
+    yield m, {"constants": {"temperature": 0.7}}, {"h_in": "h_out"}
+
+    m = Model("lstm node with an axis of one step before the rows")
+    x = m.input("x", [1, "batch", 4], m.random.standard_normal((4, 1, 3, 4)).astype(np.float32), "T-B-")
+    h, c = [m.input(name, [1, "batch", 5], np.zeros((1, 3, 5), np.float32), "-B-") for name in ("h0", "c0")]
+    for value, name, axes in zip(m.recurrent("LSTM", x, 4, 5, h0=h, c0=c), ["y", "hn", "cn"], ["T--B-", "-B-", "-B-"]):
+        m.output(name, value, axes, shape=[1, 1, "batch", 5] if name == "y" else [1, "batch", 5])
+    yield m, {}, {"h0": "hn", "c0": "cn"}
+
+    m = Model("a convolution that keeps its past, a counter of whole numbers")
+    x = m.input("x", ["batch", 2, 3], m.random.standard_normal((4, 3, 2, 3)).astype(np.float32), "TB--")
+    past = m.input("past_conv", ["batch", 2, 2], np.zeros((3, 2, 2), np.float32), "B--")
+    count = m.input("count", ["batch", 1], np.zeros((3, 1), np.int64), "B-")
+    both = m.node("Concat", [past, x], axis=2)
+    y = m.node("Conv", [both, m.weights(2, 2, 3)])
+    after = m.node("Add", [count, m.constant([1])])
+    m.output("y", m.node("Mul", [y, m.node("Unsqueeze", [m.node("Cast", [after], to=TensorProto.FLOAT), m.constant([2])])]), "TB--", shape=["batch", 2, 3])
+    m.output("present_conv", m.node("Slice", [both, m.constant([-2]), m.constant([9]), m.constant([2])]), "B--", shape=["batch", 2, 2])
+    m.output("new_count", after, "B-", TensorProto.INT64, ["batch", 1])
+    yield m, {}, {"past_conv": "present_conv", "count": "new_count"}
+
+
+def run_steps(model, options, states):
+    """Runs a step graph over its steps, each from the states of the one before."""
+    proto = model.proto()
+    feeds = dict(model.feeds)
+    steps = next(len(feeds[name]) for name, axes in model.axes.items() if name in feeds and axes.startswith("T"))
+    results = []
+    for step in range(steps):
+        now = {name: value[step] if model.axes[name].startswith("T") else value for name, value in feeds.items()}
+        results.append(run(proto, now))
+        for before, after in states.items():
+            feeds[before] = results[-1][after]
+    given = {name: value for name, value in model.feeds.items() if model.axes[name].startswith("T")}
+    expected = {name: np.stack([one[name] for one in results]) for name, axes in model.axes.items() if axes.startswith("T") and name not in feeds}
+    return case(model.name, proto, given, expected, model.axes, source="own", layout=0, options=options)
+
+
+def external_data():
+    """A graph whose weights lie in a file beside it."""
+    m = Model("external")
+    e = m.node("Gather", [m.weights(11, 4), m.tokens()])
+    y, _, _ = m.recurrent("LSTM", m.node("Transpose", [e], perm=[1, 0, 2]), 4, 5)
+    m.output("y", linear(m, squeeze(m, y, 1), 5, 3), "TB-")
+    inside = m.proto()
+    outside = m.proto()
+    (FOLDER / "external.weights").unlink(missing_ok=True)
+    onnx.save_model(outside, FOLDER / "external.onnx", save_as_external_data=True, location="external.weights", size_threshold=0)
+    return case("weights in a file beside the graph", inside, m.feeds, run(inside, m.feeds), m.axes, source="own", layout=0)
+
+
 def main():
     FOLDER.mkdir(exist_ok=True)
     cases = list(operator_tests())
@@ -444,9 +512,11 @@ def main():
         {"name": model.name, "model": base64.b64encode(model.proto().SerializeToString()).decode(), "why": why}
         for model, why in refused()
     ]
+    cases.append(external_data())
+    steps = ",\n".join(json.dumps(run_steps(*one), separators=(",", ":")) for one in step_graphs())
     text = ",\n".join(json.dumps(one, separators=(",", ":")) for one in cases)
     more = ",\n".join(json.dumps(one, separators=(",", ":")) for one in refusals)
-    (FOLDER / "cases.json").write_text(f'{{"cases":[\n{text}\n],"refused":[\n{more}\n]}}\n')
+    (FOLDER / "cases.json").write_text(f'{{"cases":[\n{text}\n],"steps":[\n{steps}\n],"refused":[\n{more}\n]}}\n')
 
 
 if __name__ == "__main__":
