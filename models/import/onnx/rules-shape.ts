@@ -69,7 +69,10 @@ export const shapeRules: Readonly<Record<string, Rule>> = {
     const x = tensorAt(call, 0);
     const rank = x.axes.length;
     const perm = call.node.attributes.ints("perm") ?? x.axes.map((_, i) => rank - 1 - i);
-    const axes = perm.map((axis) => x.axes[axisOf(axis, rank)]!);
+    if (perm.toSorted((a, b) => a - b).some((axis, i) => axis !== i) || perm.length !== rank) {
+      throw new Uncuttable(`orders ${rank} axes as [${perm.join(", ")}]`);
+    }
+    const axes = perm.map((axis) => x.axes[axis]!);
     const moved = perm.filter((axis) => !isLabel(x.axes[axis])).map((axis) => rowAxis(x.axes, axis));
     return [traced(axes, transpose(x.expression, moved))];
   },

@@ -23,6 +23,19 @@ const RULES: ReadonlyMap<string, Rule> = new Map(
 /** Operators that leave lengths of sequences what they are. */
 const KEEPS_LENGTHS = new Set(["Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"]);
 
+/** Inputs that an operator cannot be without, where that is not one. */
+const LEAST_INPUTS: ReadonlyMap<string, number> = new Map([
+  ["Constant", 0],
+  ...(
+    "Add And Conv Div Equal Expand Gather Gemm Greater GreaterOrEqual LayerNormalization Less LessOrEqual MatMul Mod Mul " +
+    "Or PRelu Pow Reshape Sub Xor"
+  )
+    .split(" ")
+    .map((op) => [op, 2] as const),
+  ...["GRU", "LSTM", "OneHot", "RNN", "Where"].map((op) => [op, 3] as const),
+  ["BatchNormalization", 5],
+]);
+
 /** Most values that all computed constants together may have beyond those of the file. */
 const MAX_COMPUTED = 2 ** 26;
 
@@ -97,6 +110,8 @@ function apply(call: Call): readonly Value[] {
   const { node, inputs } = call;
   if (node.domain !== "")
     throw new Uncuttable(`is of domain '${node.domain}', whose operators are not known`);
+  const least = LEAST_INPUTS.get(node.op) ?? 1;
+  for (let i = 0; i < least; i++) if (!inputs[i]) throw new Uncuttable(`lacks input ${i}`);
   const [first] = inputs;
   if (first?.kind === "lengths" && KEEPS_LENGTHS.has(node.op)) return [first];
   const all = sizeRules[node.op] && asSizes(call);

@@ -1,4 +1,4 @@
-import { type Axis, type FixedLengths, isLabel, lengthsOf, type Size } from "./axes.ts";
+import { type Axis, type FixedLengths, isLabel, lengthsOf, type Size, sayAxes } from "./axes.ts";
 import { constantOf, type Expression, same } from "./expression.ts";
 import { Uncuttable } from "./faults.ts";
 import type { FileNode } from "./file.ts";
@@ -33,7 +33,9 @@ export type Rule = (call: Call) => readonly Value[];
 
 export function traced(axes: readonly Axis[], expression: Expression): Traced {
   if (!same(lengthsOf(axes), expression.dims)) {
-    throw new Error(`axes [${axes.join(", ")}] for a value of [${expression.dims.join(", ")}]`);
+    throw new Uncuttable(
+      `contradicts itself: axes ${sayAxes(axes)} for a value of [${expression.dims.join(", ")}]`,
+    );
   }
   const hasTime = axes.some((axis) => isLabel(axis) && axis !== "batch");
   if (expression.when === "step" && !hasTime) throw new Uncuttable("removes the axis of steps");
