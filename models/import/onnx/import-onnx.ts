@@ -8,6 +8,7 @@ import { readExternalData } from "./external.ts";
 import { refuse, Uncuttable } from "./faults.ts";
 import { checkModel, decodeModel, type OnnxFile } from "./file.ts";
 import type { OnnxImportOptions } from "./options.ts";
+import { isRecurrent } from "./recurrence.ts";
 import { cutSequenceModel } from "./sequence-model.ts";
 import { findStatePairs } from "./state-pairs.ts";
 import { takeStepModel } from "./step-model.ts";
@@ -70,7 +71,7 @@ export function importSequenceModel(
 ): ImportedModel {
   return orWhole(file, options, () => {
     const { cells, program, files, notes } = cutSequenceModel(file, options);
-    const count = file.nodes.filter(({ op }) => RECURRENT.has(op)).length;
+    const count = file.nodes.filter(({ op }) => isRecurrent(op)).length;
     return {
       manifest: manifestOf(options.name, "Sequences", { cells: [...cells], program }),
       files,
@@ -81,13 +82,11 @@ export function importSequenceModel(
   });
 }
 
-const RECURRENT = new Set(["LSTM", "GRU", "RNN"]);
-
 /** As a graph over sequences where it has recurrent nodes and can be cut there; else as one step, if it can be one. */
 function importFile(file: OnnxFile, options: OnnxImportOptions & { readonly name: string }): ImportedModel {
   const { form, states } = options;
-  const isRecurrent = file.nodes.some(({ op }) => RECURRENT.has(op));
-  if (form === "step" || (!form && !isRecurrent)) return importStepModel(file, options);
+  const recurs = file.nodes.some(({ op }) => isRecurrent(op));
+  if (form === "step" || (!form && !recurs)) return importStepModel(file, options);
   if (form === "sequence") return importSequenceModel(file, options);
   const hasStates = states !== undefined || findStatePairs(file.inputs, file.outputs).length > 0;
   if (!hasStates) return importSequenceModel(file, options);
@@ -113,7 +112,7 @@ function asStep(
 function takesOneStep({ nodes, inputs }: OnnxFile): boolean {
   const ports = new Map(inputs.map((port) => [port.name, port]));
   return nodes.some(({ op, inputs: [x = ""], attributes }) => {
-    const shape = RECURRENT.has(op) ? ports.get(x)?.shape : undefined;
+    const shape = isRecurrent(op) ? ports.get(x)?.shape : undefined;
     return shape?.[attributes.int("layout", 0) === 0 ? 0 : 1] === 1;
   });
 }

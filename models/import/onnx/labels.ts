@@ -2,6 +2,7 @@ import type { Axis, FixedLengths, Label } from "./axes.ts";
 import { constantOf, input } from "./expression.ts";
 import type { OnnxFile, Port } from "./file.ts";
 import { filled } from "./fold.ts";
+import { isRecurrent } from "./recurrence.ts";
 import { elementType } from "./tensor.ts";
 import { traced, type Value } from "./values.ts";
 
@@ -31,7 +32,7 @@ const HANDS_ON = new Set([
 export function roleOf(file: OnnxFile, name: string): Role {
   const reached = new Set([name]);
   for (const { op, inputs, outputs } of file.nodes) {
-    if (op === "LSTM" || op === "GRU" || op === "RNN") {
+    if (isRecurrent(op)) {
       if (reached.has(inputs[4] ?? "")) return "lengths";
       if (reached.has(inputs[5] ?? "") || reached.has(inputs[6] ?? "")) return "state";
     }

@@ -39,12 +39,12 @@ interface Answer extends Named {
   readonly how: Collecting | "all";
 }
 
-/** A value without axes that only set the directions of a recurrence apart; it then comes with one after the other. */
+/** A value without axes that only set the directions of a recurrence apart; they then come one after the other. */
 export function withoutDirections(expression: Expression): Expression {
   if (expression.kind !== "node" || expression.op !== "Reshape") return expression;
   const of = expression.inputs[0]!;
   const value = of.kind === "collect" ? of.of : of;
-  return value.kind === "state" && waitsForAll(value.of) ? of : expression;
+  return value.kind === "state" ? of : expression;
 }
 
 /** Divides what the outputs need into cells. Throws `Uncuttable` where no order of layers gives them. */

@@ -23,6 +23,10 @@ import {
 /** Nodes LSTM, GRU and RNN (https://onnx.ai/onnx/operators/onnx__LSTM.html and its siblings), from version 7. */
 export const recurrenceRules: Readonly<Record<string, Rule>> = { LSTM: trace, GRU: trace, RNN: trace };
 
+export function isRecurrent(op: string): boolean {
+  return Object.hasOwn(recurrenceRules, op);
+}
+
 const GATES = { LSTM: 4, GRU: 3, RNN: 1 } as const;
 const ACTIVATIONS = { LSTM: ["Sigmoid", "Tanh", "Tanh"], GRU: ["Sigmoid", "Tanh"], RNN: ["Tanh"] } as const;
 

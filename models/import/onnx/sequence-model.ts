@@ -8,6 +8,7 @@ import { labellings, type Role, roleOf } from "./labels.ts";
 import type { OnnxImportOptions } from "./options.ts";
 import { type PlainCell, plainCell, plainManifest } from "./plain-cell.ts";
 import { type CellPlan, type LayerPlan, type Plan, planCells, withoutDirections } from "./plan.ts";
+import { isRecurrent } from "./recurrence.ts";
 import { checkStatePairs, findStatePairs } from "./state-pairs.ts";
 import { elementType } from "./tensor.ts";
 import { constantsFor, nodesFor, TraceStopped, trace } from "./trace.ts";
@@ -41,6 +42,8 @@ export function cutSequenceModel(file: OnnxFile, options: OnnxImportOptions): Cu
     options,
   );
   const nodes = nodesFor(file, wanted);
+  if (!nodes.some(({ op }) => isRecurrent(op)))
+    throw new Uncuttable("no node LSTM, GRU or RNN leads to its outputs");
   const taken = new Set(nodes.flatMap((node) => node.inputs).concat(wanted));
   const used = ports.filter(({ name }) => taken.has(name));
   for (const port of used) noteRole(port, pairs.find(({ input }) => input === port.name)?.output, notes);
@@ -48,7 +51,8 @@ export function cutSequenceModel(file: OnnxFile, options: OnnxImportOptions): Cu
     notes.push("its other kinds of floats are computed as float32");
   }
   const { plan, flat } = tryLabellings(file, { nodes, used, wanted });
-  for (const name of flat) notes.push(`output '${name}' has its directions one after the other, on one axis`);
+  for (const name of flat)
+    notes.push(`output '${name}' comes without an axis of directions, one after the other`);
   return { ...written(file, plan, options, notes), notes };
 }
 
@@ -81,7 +85,7 @@ function withShape(file: OnnxFile, port: Port, { shapes = {} }: OnnxImportOption
       );
     return { ...port, shape: shape.map((size, i) => (i < first ? size : own[i - first]!)) };
   }
-  const taker = file.nodes.find(({ op, inputs }) => /^(LSTM|GRU|RNN)$/.test(op) && inputs[0] === name);
+  const taker = file.nodes.find(({ op, inputs }) => isRecurrent(op) && inputs[0] === name);
   const width = Number(file.constants.get(taker?.inputs[1] ?? "")?.dims?.[2] ?? 0);
   if (!shape && taker && width > 0) return { ...port, shape: ["", "", width] };
   return width > 0 && shape?.length === 3 && typeof shape[2] === "string"
@@ -179,8 +183,12 @@ function written(
   const add = (group: readonly CellPlan[], isLast: boolean): void => {
     const plain = group.map(plainCell);
     const from = group[0]!.inputs[0]?.expression;
-    const isOneInput = group.every(({ inputs }) => inputs[0]?.expression === from);
-    if (isOneInput && plain.every((one) => one !== undefined) && isAlike(plain, hidden, isLast)) {
+    const given = namesOf(group[0]!.outputs);
+    // What has one name in a layer is merged, so cells may only share names where they share values.
+    const isShared = group.every(
+      ({ inputs, outputs }) => inputs[0]?.expression === from && namesOf(outputs) === given,
+    );
+    if (isShared && plain.every((one) => one !== undefined) && isAlike(plain, hidden, isLast)) {
       hidden = plain[0]!.hidden;
       plain.forEach((one, i) => {
         cells.push(plainManifest(one, WEIGHTS));
@@ -211,6 +219,10 @@ function written(
 }
 
 const WEIGHTS = "weights.safetensors";
+
+function namesOf(outputs: readonly { readonly name: string }[]): string {
+  return JSON.stringify(outputs.map(({ name }) => name));
+}
 
 function cellsOf({ forward, backward }: LayerPlan): CellPlan[] {
   return [forward, backward].filter((cell) => cell !== undefined);

@@ -37,7 +37,15 @@ export function traced(axes: readonly Axis[], expression: Expression): Traced {
       `contradicts itself: axes ${sayAxes(axes)} for a value of [${expression.dims.join(", ")}]`,
     );
   }
-  const hasTime = axes.some((axis) => isLabel(axis) && axis !== "batch");
+  const labels = axes.filter(isLabel);
+  const steps = labels.filter((label) => label !== "batch");
+  const rows = labels.filter((label) => label !== "time");
+  if (steps.length > 1 || rows.length > 1) {
+    throw new Uncuttable(
+      `combines every ${steps.length > 1 ? "step" : "row"} with every other: ${sayAxes(axes)}`,
+    );
+  }
+  const hasTime = steps.length > 0;
   if (expression.when === "step" && !hasTime) throw new Uncuttable("removes the axis of steps");
   if (expression.when === "once" && hasTime) {
     throw new Uncuttable("joins a value of the whole sequence with those of every step");

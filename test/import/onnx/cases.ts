@@ -77,8 +77,9 @@ export async function runWhole(one: Case): Promise<Record<string, Stored>> {
     logSeverityLevel: 3,
   });
   const feeds = Object.entries(one.inputs).map(([name, stored]) => [name, feedOf(stored)] as const);
-  const results = await session.run(Object.fromEntries(feeds));
-  await session.release();
+  const results = await session
+    .run(Object.fromEntries(feeds), { logSeverityLevel: 4 })
+    .finally(() => session.release());
   return Object.fromEntries(
     Object.entries(results).map(([name, { dims, type, data }]) => [
       name,

@@ -325,6 +325,12 @@ def models():
     m.output("y", m.node("LayerNormalization", [value, scale, bias], axis=-1), "TB-")
     yield m
 
+    m = Model("forward and reverse lstms side by side, added")
+    x = m.vectors()
+    sides = [m.recurrent("LSTM", x, 4, 5, **options)[0] for options in ({}, {"direction": "reverse"})]
+    m.output("y", m.node("Add", [squeeze(m, side, 1) for side in sides]), "TB-")
+    yield m
+
     m = Model("mean over the steps, then linear")
     y, _, _ = m.recurrent("LSTM", m.vectors(axes="BT-"), 4, 5, layout=1, direction="bidirectional")
     value = m.node("Reshape", [y, m.constant([0, 0, -1])])
@@ -412,6 +418,11 @@ def refused():
     y, h = m.recurrent("GRU", m.vectors(), 4, 5)
     m.output("y", m.node("CumSum", [y, m.constant(0)]), "T-B-")
     yield m, "(CumSum) is not known"
+
+    m = Model("every step with every other")
+    y, h = m.recurrent("GRU", m.vectors(), 4, 5)
+    m.output("y", m.node("Add", [squeeze(m, y, 1), y]), "TTB-")
+    yield m, "(Add) combines every step with every other"
 
     m = Model("the mean of the rows")
     y, h = m.recurrent("GRU", m.vectors(), 4, 5)
