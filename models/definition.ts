@@ -15,6 +15,9 @@ import type { Codec } from "./codec.ts";
  *   where a number below `leaves` names a leaf and `leaves + i` names node `i`, which stands before its parent; then the
  *   head, where there is one, on the root. Answers the outputs of the head, else of the root.
  * - `session`: the cell over input that arrives over time; answers its outputs of every step.
+ * - `layers`: each layer over all steps of the layer before it, the first over the request's inputs; see `Layer`. Answers
+ *   what `collect` takes of the last layer's outputs, given once through `head` where there is one; see `Collect`.
+ * - `graph`: the cell once over a whole request; for models that cannot be cut into cells.
  * - `custom`: what `unfold` says.
  */
 export type Program =
@@ -37,7 +40,38 @@ export type Program =
     }
   | { readonly kind: "tree"; readonly leaf: string; readonly node: string; readonly head?: string }
   | { readonly kind: "session"; readonly cell: string }
+  | {
+      readonly kind: "layers";
+      readonly layers: readonly Layer[];
+      /** One for all outputs of the last layer, or one each by name for those that are answered. */
+      readonly collect: Collect | Readonly<Record<string, Collect>>;
+      /**
+       * A cell without states that takes collected outputs by name and runs once per request. Answers its outputs and,
+       * unchanged, what it does not take.
+       */
+      readonly head?: string;
+    }
+  | { readonly kind: "graph"; readonly cell: string }
   | { readonly kind: "custom"; readonly unfold: Unfold };
+
+/**
+ * Cells that run over the same steps, at least one: `forward` from the first to the last, `backward` from the last to the
+ * first, its outputs then put back into the order of the steps. Outputs that both give are merged by name, `concat` along
+ * their last axis with the forward one first; an output that one of them gives is taken as it is. A cell that reads no
+ * slot is a function of each step alone. Cells take the outputs of the layer before by name; a cell with one input after a
+ * layer with one output takes that, whatever its name.
+ */
+export interface Layer {
+  readonly forward?: string;
+  readonly backward?: string;
+  readonly merge: "concat" | "sum" | "mean" | "mul";
+}
+
+/**
+ * What is answered of an output: `all` steps with a leading axis; what each cell gave after the `last` step it took, which
+ * for a backward cell is the first of the sequence, then merged; or the `mean` or `max` over all steps.
+ */
+export type Collect = "last" | "all" | "mean" | "max";
 
 /** A text value that stands for a tensor of tokens. */
 export interface TextValue {

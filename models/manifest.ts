@@ -18,7 +18,8 @@ const Weights = z.strictObject({ file: z.string().min(1), prefix: z.string().def
 const Tensor = z.strictObject({
   name: z.string().min(1),
   dtype: z.enum(["float32", "int32"]).default("float32"),
-  shape: z.array(z.number().int().positive()),
+  /** Of one row; -1 where any length is taken, which only cells of program `graph` may. */
+  shape: z.array(z.union([z.number().int().positive(), z.literal(-1)])),
 });
 
 const Cell = z.discriminatedUnion("kind", [
@@ -37,6 +38,7 @@ const Cell = z.discriminatedUnion("kind", [
     file: z.string().min(1),
     inputs: z.array(Tensor).min(1),
     outputs: z.array(Tensor).min(1),
+    /** None for a cell that is the same function at every step. */
     states: z
       .array(
         z.strictObject({
@@ -46,7 +48,7 @@ const Cell = z.discriminatedUnion("kind", [
           batchAxis: z.number().int().min(0).default(0),
         }),
       )
-      .min(1),
+      .default([]),
     constants: z.record(z.string(), z.number()).default({}),
     context: z.strictObject({ input: z.string().min(1), size: z.number().int().positive() }).optional(),
   }),
@@ -57,6 +59,16 @@ const Limits = {
   stop: z.number().int().min(0),
   maxSteps: z.number().int().positive(),
 };
+
+const Collect = z.enum(["last", "all", "mean", "max"]);
+
+const Layer = z
+  .strictObject({
+    forward: z.string().optional(),
+    backward: z.string().optional(),
+    merge: z.enum(["concat", "sum", "mean", "mul"]).default("concat"),
+  })
+  .refine(({ forward, backward }) => forward !== undefined || backward !== undefined, "has no cell");
 
 const Program = z.discriminatedUnion("kind", [
   z.strictObject({
@@ -79,6 +91,13 @@ const Program = z.discriminatedUnion("kind", [
     head: z.string().optional(),
   }),
   z.strictObject({ kind: z.literal("session"), cell: z.string() }),
+  z.strictObject({
+    kind: z.literal("layers"),
+    layers: z.array(Layer).min(1),
+    collect: z.union([Collect, z.record(z.string(), Collect)]).default("last"),
+    head: z.string().optional(),
+  }),
+  z.strictObject({ kind: z.literal("graph"), cell: z.string() }),
 ]);
 
 /** `model.json`, version 1. */

@@ -51,6 +51,14 @@ export function unfoldOf({ name, program, inputs: declared, outputs }: ModelDefi
       return () => {
         throw new Fault("INVALID_REQUEST", `model '${name}' takes sessions, not single requests`);
       };
+    case "layers":
+    case "graph":
+      return () => {
+        throw new Fault(
+          "INVALID_REQUEST",
+          `model '${name}' has a program of kind '${program.kind}', which does not run yet`,
+        );
+      };
     case "custom":
       return program.unfold;
   }

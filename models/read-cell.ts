@@ -112,8 +112,8 @@ export class CellReader {
     return {
       name: cell.name,
       inputs: cell.inputs,
-      reads: 1,
-      writes: true,
+      reads: states.length > 0 ? 1 : 0,
+      writes: states.length > 0,
       states,
       outputs: cell.outputs,
       body: {

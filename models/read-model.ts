@@ -67,14 +67,23 @@ async function readText(
 function checkCells(folder: string, program: Program, cells: readonly CellSpec[]): void {
   for (const role of ["cell", "encoder", "decoder", "leaf", "node", "head"]) {
     const wanted = (program as unknown as Record<string, string | undefined>)[role];
-    if (wanted !== undefined && !cells.some(({ name }) => name === wanted)) {
-      const names = cells.map(({ name }) => `'${name}'`).join(", ");
-      throw new Fault(
-        "INVALID_REQUEST",
-        `${folder}: the program's ${role} is '${wanted}', the cells are ${names}`,
-      );
-    }
+    if (wanted !== undefined) find(folder, cells, wanted, `the program's ${role}`);
   }
+  if (program.kind === "graph") {
+    const why = "it was not cut into cells, and whole graphs are not run yet";
+    throw new Fault("INVALID_REQUEST", `${folder}: cell '${program.cell}' cannot be served: ${why}`);
+  }
+  if (program.kind !== "layers") return;
+  program.layers.forEach(({ forward, backward }, layer) => {
+    if (forward !== undefined) find(folder, cells, forward, `the forward cell of layer ${layer}`);
+    if (backward !== undefined) find(folder, cells, backward, `the backward cell of layer ${layer}`);
+  });
+}
+
+function find(folder: string, cells: readonly CellSpec[], wanted: string, role: string): void {
+  if (cells.some(({ name }) => name === wanted)) return;
+  const names = cells.map(({ name }) => `'${name}'`).join(", ");
+  throw new Fault("INVALID_REQUEST", `${folder}: ${role} is '${wanted}', the cells are ${names}`);
 }
 
 /** What a program's callers give and get. */
@@ -93,6 +102,8 @@ function tensorsOf(
     }
     case "session":
       return { inputs: overSteps(cell(program.cell).inputs), outputs: cell(program.cell).outputs };
+    case "layers":
+      return layersTensors(program, cell, overSteps);
     case "tree": {
       const children: TensorSpec = { name: "children", dtype: "int32", shape: [-1, 2] };
       const top = cell(program.head ?? program.node);
@@ -101,4 +112,37 @@ function tensorsOf(
     default:
       return { inputs: tokens, outputs: tokens };
   }
+}
+
+function layersTensors(
+  { layers, collect, head }: Extract<Program, { kind: "layers" }>,
+  cell: (name: string) => CellSpec,
+  overSteps: (specs: readonly TensorSpec[]) => TensorSpec[],
+): { readonly inputs: readonly TensorSpec[]; readonly outputs: readonly TensorSpec[] } {
+  const first = layers[0]!;
+  const inputs = new Map(
+    [first.forward, first.backward].flatMap((name) =>
+      name === undefined ? [] : cell(name).inputs.map((spec) => [spec.name, spec] as const),
+    ),
+  );
+  const { forward, backward, merge } = layers.at(-1)!;
+  const given = new Map(
+    (forward === undefined ? [] : cell(forward).outputs).map((spec) => [spec.name, spec]),
+  );
+  for (const spec of backward === undefined ? [] : cell(backward).outputs) {
+    const other = given.get(spec.name);
+    const last = spec.shape.at(-1);
+    const both = other && merge === "concat" && last !== undefined;
+    const shape = both ? [...spec.shape.slice(0, -1), last + other.shape.at(-1)!] : spec.shape;
+    given.set(spec.name, { ...spec, shape });
+  }
+  const collected = [...given.values()].flatMap((spec) => {
+    const how = typeof collect === "string" ? collect : collect[spec.name];
+    if (how === undefined) return [];
+    return how === "all" ? overSteps([spec]) : [spec];
+  });
+  if (head === undefined) return { inputs: overSteps([...inputs.values()]), outputs: collected };
+  const taken = new Set(cell(head).inputs.map(({ name }) => name));
+  const outputs = [...cell(head).outputs, ...collected.filter(({ name }) => !taken.has(name))];
+  return { inputs: overSteps([...inputs.values()]), outputs };
 }

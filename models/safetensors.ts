@@ -90,7 +90,8 @@ function lookUp(patterns: Uint16Array, convert: (bits: number) => number): Float
   return values;
 }
 
-function float16(bits: number): number {
+/** The value of a 16-bit float's bits. */
+export function float16(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 0x1f;
   const fraction = bits & 0x3ff;
@@ -102,7 +103,8 @@ function float16(bits: number): number {
 const word = new Uint32Array(1);
 const wordAsFloat = new Float32Array(word.buffer);
 
-function bfloat16(bits: number): number {
+/** The value of a bfloat16's bits. */
+export function bfloat16(bits: number): number {
   word[0] = bits << 16;
   return wordAsFloat[0]!;
 }
