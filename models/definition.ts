@@ -112,11 +112,25 @@ export interface Graph {
   run(cell: string, run: CellRun): Run;
   /** Gives an output of a run to the caller: of its last step, or of all steps with a leading axis. */
   output(name: string, run: Run, output: string, collect: "last" | "all"): void;
+  /** Gives a series to the caller: with a leading axis of steps where it collects all. */
+  give(name: string, series: Series): void;
+}
+
+/** Outputs of runs over equally many steps, put together step by step once all of them are done. */
+export interface Series {
+  /** `backwards` where a run took the steps from the last to the first. */
+  readonly of: readonly { readonly run: Run; readonly output: string; readonly backwards?: boolean }[];
+  /** What becomes of the outputs of one step; `concat` along their last axis. @default "concat" */
+  readonly merge?: Layer["merge"];
+  /** @default "all" */
+  readonly collect?: Collect;
+  /** Whether its steps come in reverse order. @default false */
+  readonly backwards?: boolean;
 }
 
 export interface CellRun {
   /** Values of the cell's inputs, each with a leading axis of steps. Of a generating run: the first step's. */
-  readonly inputs?: Readonly<Record<string, Tensor>>;
+  readonly inputs?: Readonly<Record<string, Tensor | Series>>;
   /** How many cells, where the cell has no inputs. @default the leading axis of the inputs */
   readonly steps?: number;
   /** Runs whose last states this one begins from; as many as the cell reads, or none for zeros. */

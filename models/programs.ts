@@ -1,11 +1,13 @@
 import { Fault } from "../src/core/faults.ts";
 import { int32, type Tensor } from "../src/core/tensor.ts";
 import type { Graph, ModelDefinition, Run, Unfold } from "./definition.ts";
+import { unfoldLayers } from "./layers.ts";
 
 type Inputs = Readonly<Record<string, Tensor>>;
 
 /** The function that unfolds requests of a model. A session has none: it is one run that stays open. */
-export function unfoldOf({ name, program, inputs: declared, outputs }: ModelDefinition): Unfold {
+export function unfoldOf(model: ModelDefinition): Unfold {
+  const { name, program, inputs: declared, outputs } = model;
   switch (program.kind) {
     case "chain":
       return (graph, inputs) => {
@@ -52,6 +54,7 @@ export function unfoldOf({ name, program, inputs: declared, outputs }: ModelDefi
         throw new Fault("INVALID_REQUEST", `model '${name}' takes sessions, not single requests`);
       };
     case "layers":
+      return (graph, inputs) => unfoldLayers(graph, program, inputs, model);
     case "graph":
       return () => {
         throw new Fault(

@@ -162,7 +162,13 @@ function formsOf(
   { maxBatch, tableBytes, stepBytes, stepSizes }: Required<Omit<OnnxOptions, "threads">>,
 ): Form[] {
   const { body } = cell;
-  if (body.kind === "graph") return [{ steps: 1, graph: givenGraph(cell) }];
+  if (body.kind === "graph") {
+    const graph = givenGraph(cell);
+    // Without states a step is a row like any other.
+    return [
+      cell.states.length > 0 ? { steps: 1, graph } : { steps: 0, sizes: anySize(stepSizes, maxBatch), graph },
+    ];
+  }
   if (body.kind !== "lstm" && body.kind !== "gru") {
     const table = body.kind === "tree-leaf" && body.embedding ? inputTable(cell) : undefined;
     return [{ steps: 1, graph: simpleGraph(cell, table) }];
@@ -173,9 +179,7 @@ function formsOf(
     return [
       {
         steps: 0,
-        sizes: [...new Set([...stepSizes, ...OPERATOR_STEP_SIZES])]
-          .filter((steps) => steps <= maxBatch)
-          .sort((a, b) => a - b),
+        sizes: anySize(stepSizes, maxBatch),
         graph: lstmOperatorGraph(cell),
       },
     ];
@@ -188,6 +192,13 @@ function formsOf(
       (steps) => steps === 1 || (!single && steps <= maxBatch && bytes * (stepSizes.length - 1) <= stepBytes),
     )
     .map((steps) => ({ steps, graph: recurrentGraph(cell, steps, table) }));
+}
+
+/** Numbers of steps for a graph that takes any. */
+function anySize(stepSizes: readonly number[], maxBatch: number): number[] {
+  return [...new Set([...stepSizes, ...OPERATOR_STEP_SIZES])]
+    .filter((steps) => steps <= maxBatch)
+    .sort((a, b) => a - b);
 }
 
 /** One cell's sessions and buffers. */

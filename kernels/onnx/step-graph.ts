@@ -69,7 +69,7 @@ export function givenGraph(cell: CellSpec): CellGraph {
   graph.output = newOutputs;
   const rows = (name: string, shape: readonly number[]): Port => ({
     name,
-    dims: (count) => [count, ...shape],
+    dims: (count, steps) => [count * steps, ...shape],
   });
   return {
     onnx: onnx.ModelProto.encode(model).finish(),

@@ -3,6 +3,8 @@ import { readFileSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { type PolicyName, policies } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
+import { type ImportOptions, importFile } from "./import.ts";
+import { inspect } from "./inspect.ts";
 import { listModels } from "./models.ts";
 import { runModel } from "./run.ts";
 import { serve } from "./serve.ts";
@@ -68,6 +70,32 @@ program
   .option("--json", "print as JSON", false)
   .action((options: Parameters<typeof listModels>[0]) => listModels(options));
 
+program
+  .command("import")
+  .description("make a model folder of an ONNX file: one step of a model, or whole sequences with LSTM, GRU or RNN nodes")
+  .argument("<source>", "the file")
+  .requiredOption("--out <folder>", "folder to write, new or of a model")
+  .option("--name <name>", "name of the model; the file's by default")
+  .addOption(
+    new Option("--form <form>", "what the graph computes; found by default").choices(["step", "sequence"]),
+  )
+  .addOption(
+    new Option("--program <kind>", "sessions or single requests").choices(["chain", "session"]),
+  )
+  .addOption(repeated("--output <name>", "output to serve; may be repeated; all but the states by default"))
+  .addOption(repeated("--state <input=output>", "state of a step graph; may be repeated; found by name"))
+  .addOption(repeated("--batch-axis <name=axis>", "axis of a tensor that holds the rows; may be repeated"))
+  .addOption(repeated("--shape <name=dims>", "shape of one row at one step, as 3,4; may be repeated"))
+  .addOption(repeated("--constant <name=value>", "input that never changes; may be repeated"))
+  .option("--context <input=size>", "put the last values of an input before its next ones")
+  .action((source: string, options: ImportOptions) => importFile(source, options));
+
+program
+  .command("inspect")
+  .description("show program, tensors and cells of a model, or of what would be made of an ONNX file")
+  .argument("<model>", "name of a model of the zoo, a model's folder, or a file to import")
+  .action((model: string) => inspect(model));
+
 /** Exit status of a wrong command line, as the shell's own commands have it. */
 const USAGE = 2;
 
@@ -80,10 +108,11 @@ try {
 }
 
 function modelOption(): Option {
-  return new Option(
-    "--model <path>",
-    "folder or module of a model; may be repeated; the zoo by default",
-  ).argParser((path: string, before: string[] = []) => [...before, path]);
+  return repeated("--model <path>", "folder or module of a model; may be repeated; the zoo by default");
+}
+
+function repeated(flags: string, description: string): Option {
+  return new Option(flags, description).argParser((value: string, before: string[] = []) => [...before, value]);
 }
 
 function integer(least: number, most: number): (text: string) => number {

@@ -5,7 +5,7 @@ import { Scheduler, type Task } from "../../scheduler/scheduler.ts";
 import type { Clock } from "../core/clock.ts";
 import { Fault, type FaultCode, faultCodes } from "../core/faults.ts";
 import { sizeOf, type Tensor } from "../core/tensor.ts";
-import { checkInput, RequestGraph } from "./graph.ts";
+import { checkInput, RequestGraph, runsBefore } from "./graph.ts";
 import { command, event, readOptions } from "./messages.ts";
 import type { LoadedModel } from "./model.ts";
 import type { RunOutput } from "./outputs.ts";
@@ -13,6 +13,7 @@ import { PacketReader, PacketWriter } from "./packet.ts";
 import { QuietRuns } from "./quiet.ts";
 import { EngineRun, type Kept, Request, type SessionRun, type Waypoint } from "./request.ts";
 import { advance, sample, uniformOf } from "./sampling.ts";
+import { valuesOf } from "./series.ts";
 
 export interface EngineSettings {
   readonly models: readonly LoadedModel[];
@@ -198,7 +199,9 @@ export class Engine {
       priority: request.options.priority,
       deadlineMs: request.deadlineMs,
       arrival: request.arrival,
-      after: run.from.filter(({ isDone }) => !isDone).map(({ subgraph }) => subgraph),
+      after: runsBefore(run)
+        .filter(({ isDone }) => !isDone)
+        .map(({ subgraph }) => subgraph),
     });
     this.#runs[run.subgraph] = run;
   }
@@ -344,6 +347,9 @@ export class Engine {
     const { request, from } = run;
     const { model } = request;
     if (request.startedMs < 0) request.startedMs = this.#clock.now();
+    if (run.series.length > 0) {
+      run.inputs = run.inputs.map((values, i) => (run.series[i] ? valuesOf(run.series[i]) : values));
+    }
     const spec = model.definition.cells[run.index]!;
     if (run.slot >= 0 || !spec.writes) return;
     const before = from[0];
@@ -455,7 +461,8 @@ export class Engine {
     const isLast = run.done === run.steps;
     for (let step = 0; step < steps; step++) {
       const at = step * rows + row;
-      if (request.options.stream) this.#emit(run, run.done - steps + step, outputs, at);
+      if (request.options.stream && given(run.outputs) > 0)
+        this.#emit(run, run.done - steps + step, outputs, at);
       if (request.session) continue;
       for (let i = 0; i < run.outputs.length; i++) {
         if (run.outputs[i]!.all || (isLast && step === steps - 1)) keep(run, i, outputs, at);
@@ -468,8 +475,9 @@ export class Engine {
     outbox.int(event.OUTPUT);
     outbox.int(run.request.id);
     outbox.int(step);
-    outbox.int(run.outputs.length);
+    outbox.int(given(run.outputs));
     for (const { output, cellOutput, shape, size } of run.outputs) {
+      if (output < 0) continue;
       outbox.int(output);
       const values = outputs[cellOutput]!;
       if (token !== undefined && size === 1 && values instanceof Int32Array) {
@@ -510,6 +518,7 @@ export class Engine {
 
   #answer(request: Request): void {
     const { outbox } = this;
+    if (request.options.stream && request.given.length > 0) this.#emitGiven(request);
     const now = this.#clock.now();
     const startedMs = request.startedMs < 0 ? now : request.startedMs;
     outbox.int(event.DONE);
@@ -517,14 +526,43 @@ export class Engine {
     outbox.int(request.runs.reduce((cells, { done }) => cells + done, 0));
     outbox.double(startedMs - request.admittedMs);
     outbox.double(now - startedMs);
-    outbox.int(request.session ? 0 : request.runs.reduce((sum, { outputs }) => sum + outputs.length, 0));
-    if (!request.session) for (const run of request.runs) this.#answerRun(run);
+    if (request.session) outbox.int(0);
+    else {
+      outbox.int(request.runs.reduce((sum, { outputs }) => sum + given(outputs), request.given.length));
+      for (const run of request.runs) this.#answerRun(run);
+      for (const { output, series } of request.given) {
+        outbox.int(output);
+        const { collect, steps, shape } = series;
+        outbox.tensor(collect === "all" ? [steps, ...shape] : shape, valuesOf(series));
+      }
+    }
     this.#forget(request);
+  }
+
+  /** Streams what could be put together only at the end. */
+  #emitGiven({ id, given }: Request): void {
+    const { outbox } = this;
+    const values = given.map(({ series }) => valuesOf(series));
+    const steps = Math.max(...given.map(({ series }) => series.steps));
+    for (let step = 0; step < steps; step++) {
+      const now = given.filter(({ series }) => series.collect === "all" || step === steps - 1);
+      outbox.int(event.OUTPUT);
+      outbox.int(id);
+      outbox.int(step);
+      outbox.int(now.length);
+      for (const one of now) {
+        const { shape, collect } = one.series;
+        const size = sizeOf(shape);
+        outbox.int(one.output);
+        outbox.tensor(shape, values[given.indexOf(one)]!, collect === "all" ? step * size : 0, size);
+      }
+    }
   }
 
   #answerRun({ request, index, outputs, kept }: EngineRun): void {
     const { outbox } = this;
     outputs.forEach(({ output, cellOutput, shape, all, dtype, size }, i) => {
+      if (output < 0) return;
       outbox.int(output);
       const { values, length } = kept?.[i] ?? (dtype === "int32" ? NO_INTEGERS : NO_FLOATS);
       if (all) outbox.tensor([length / size, ...shape], values, 0, length);
@@ -637,6 +675,13 @@ function refuseImpossible(leastMs: number, timeoutMs: number): void {
     "DEADLINE_EXCEEDED",
     `a time limit of ${timeoutMs} ms cannot be met: the cells alone take at least ${leastMs.toFixed(1)} ms`,
   );
+}
+
+/** How many of a run's outputs the caller gets. */
+function given(outputs: readonly RunOutput[]): number {
+  let count = 0;
+  for (const { output } of outputs) if (output >= 0) count++;
+  return count;
 }
 
 /** The slot a run's first step reads: that of the run before, where it was not taken over. */

@@ -1,7 +1,8 @@
-import type { CellRun, Graph, Run } from "../../models/definition.ts";
+import type { CellRun, Graph, Run, Series } from "../../models/definition.ts";
 import { Fault } from "../core/faults.ts";
-import { checkTensor, type Tensor } from "../core/tensor.ts";
-import { EngineRun, type Request } from "./request.ts";
+import { checkTensor, sizeOf, type Tensor } from "../core/tensor.ts";
+import { type BoundSeries, EngineRun, type Request } from "./request.ts";
+import { bindSeries } from "./series.ts";
 
 /** Collects the runs of one request; each is checked as it is added. */
 export class RequestGraph implements Graph {
@@ -26,13 +27,20 @@ export class RequestGraph implements Graph {
         `a run of cell '${cell}' begins from ${from.length} runs, it reads ${spec.reads}`,
       );
     }
-    const values = spec.inputs.map((input) => checkInput(request, index, input.name, inputs[input.name]));
-    const known = spec.inputs.length > 0 ? inputs[spec.inputs[0]!.name]!.shape[0]! : (steps ?? 0);
-    for (const { name } of spec.inputs) {
-      const length = inputs[name]!.shape[0];
+    const series = spec.inputs.map(({ name, shape }) => {
+      const input = inputs[name];
+      return input && "of" in input ? checkSeries(cell, name, shape, bindSeries(input)) : undefined;
+    });
+    const values = spec.inputs.map(({ name }, i) =>
+      series[i] ? NOTHING : checkInput(request, index, name, inputs[name] as Tensor | undefined),
+    );
+    const stepsOf = (i: number) => series[i]?.steps ?? (inputs[spec.inputs[i]!.name] as Tensor).shape[0]!;
+    const known = spec.inputs.length > 0 ? stepsOf(0) : (steps ?? 0);
+    spec.inputs.forEach(({ name }, i) => {
+      const length = stepsOf(i);
       if (length !== known)
         throw new Fault("INVALID_INPUT", `input '${name}' has ${length} steps, others have ${known}`);
-    }
+    });
     if (known < 1 || (generate && known !== 1)) {
       throw new Fault(
         "INVALID_INPUT",
@@ -41,9 +49,19 @@ export class RequestGraph implements Graph {
     }
     const run = new EngineRun(request, index, values, from as readonly EngineRun[], generate);
     run.steps = generate ? generate.maxSteps : known;
+    if (series.some((one) => one)) run.series = series;
     this.#countTime(run, generate ? 1 : known);
     request.runs = request.runs.length === 0 ? [run] : [...request.runs, run];
     return run;
+  }
+
+  give(name: string, series: Series): void {
+    const request = this.#request;
+    const output = request.model.definition.outputs.findIndex((spec) => spec.name === name);
+    if (output < 0) {
+      throw new Fault("INTERNAL", `model '${request.model.definition.name}' has no output '${name}'`);
+    }
+    request.given = [...request.given, { output, series: bindSeries(series) }];
   }
 
   /** Least time up to the end of a run; only where there is a limit. */
@@ -52,7 +70,7 @@ export class RequestGraph implements Graph {
     if (options.timeoutMs === Number.POSITIVE_INFINITY) return;
     let leastMs = steps * model.profiles[run.index]!.stepMs;
     const own = leastMs;
-    for (const before of run.from) leastMs = Math.max(leastMs, own + (this.#leastMs.get(before) ?? 0));
+    for (const before of runsBefore(run)) leastMs = Math.max(leastMs, own + (this.#leastMs.get(before) ?? 0));
     this.#leastMs.set(run, leastMs);
     this.leastMs = Math.max(this.leastMs, leastMs);
   }
@@ -65,6 +83,23 @@ export class RequestGraph implements Graph {
     from.collectsAll ||= all;
   }
 }
+
+/** Runs that must be done before a run can begin. */
+export function runsBefore({ from, series }: EngineRun): readonly EngineRun[] {
+  if (series.length === 0) return from;
+  return [...from, ...series.flatMap((one) => one?.parts.map(({ run }) => run) ?? [])];
+}
+
+function checkSeries(cell: string, name: string, shape: readonly number[], series: BoundSeries): BoundSeries {
+  if (sizeOf(shape) === sizeOf(series.shape)) return series;
+  const expected = `[${shape.join(", ")}]`;
+  throw new Fault(
+    "INTERNAL",
+    `input '${name}' of cell '${cell}' gets [${series.shape.join(", ")}], expected ${expected}`,
+  );
+}
+
+const NOTHING = new Float32Array(0);
 
 /** The values of one input with a leading axis of steps, after checking that they fit the cell. */
 export function checkInput(request: Request, cell: number, name: string, tensor: Tensor | undefined) {

@@ -4,7 +4,7 @@ import { sizeOf } from "../core/tensor.ts";
 
 /** An output of the model that a run gives. */
 export interface RunOutput {
-  /** Among the model's outputs, and among the cell's. */
+  /** Among the model's outputs, -1 where only other runs of the request take it, and among the cell's. */
   readonly output: number;
   readonly cellOutput: number;
   /** Whether the values of all steps are wanted, or of the last. */
@@ -24,11 +24,14 @@ export class OutputLists {
     this.#definition = definition;
   }
 
-  /** `list` and one output more: `output` of a cell, which callers get as `name`. Throws INTERNAL where there is none. */
+  /**
+   * `list` and one output more: `output` of a cell, which callers get as `name`, or only other runs where that is undefined.
+   * Throws INTERNAL where there is none.
+   */
   with(
     list: readonly RunOutput[],
     cell: number,
-    name: string,
+    name: string | undefined,
     output: string,
     all: boolean,
   ): readonly RunOutput[] {
@@ -37,7 +40,7 @@ export class OutputLists {
       next = new Map();
       this.#longer.set(list, next);
     }
-    const key = `${cell} ${all} ${output} ${name}`;
+    const key = `${cell} ${all} ${output} ${name ?? ""}`;
     let longer = next.get(key);
     if (!longer) {
       longer = [...list, this.#make(cell, name, output, all)];
@@ -46,12 +49,12 @@ export class OutputLists {
     return longer;
   }
 
-  #make(cell: number, name: string, output: string, all: boolean): RunOutput {
+  #make(cell: number, name: string | undefined, output: string, all: boolean): RunOutput {
     const { name: model, cells, outputs } = this.#definition;
     const spec = cells[cell]!;
     const cellOutput = spec.outputs.findIndex((one) => one.name === output);
     const index = outputs.findIndex((one) => one.name === name);
-    if (cellOutput < 0 || index < 0) {
+    if (cellOutput < 0 || (index < 0 && name !== undefined)) {
       throw new Fault("INTERNAL", `model '${model}' cannot give '${output}' of '${spec.name}' as '${name}'`);
     }
     const { shape, dtype } = spec.outputs[cellOutput]!;

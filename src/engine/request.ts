@@ -1,5 +1,5 @@
 import type { Values } from "../../kernels/kernel.ts";
-import type { Run } from "../../models/definition.ts";
+import type { Run, Series } from "../../models/definition.ts";
 import type { EngineOptions } from "./messages.ts";
 import type { LoadedModel } from "./model.ts";
 import type { RunOutput } from "./outputs.ts";
@@ -19,6 +19,8 @@ export class Request {
   /** Runs that are not done. */
   open = 0;
   startedMs = -1;
+  /** What is put together for the caller at the end; `output` is one of the model's. */
+  given: readonly { readonly output: number; readonly series: BoundSeries }[] = NONE;
   /** Where the kernel's outputs hold the answer, from its last step until it is sent. */
   answerRow = -1;
   random: number;
@@ -44,6 +46,8 @@ export class EngineRun implements Run {
   /** Index among the model's cells. */
   readonly index: number;
   readonly from: readonly EngineRun[];
+  /** By input of the cell: what gives its values when the run begins, where they do not come with the request. */
+  series: readonly (BoundSeries | undefined)[] = NONE;
   readonly generate: { readonly stop: number; readonly maxSteps: number } | undefined;
   subgraph = -1;
   slot = -1;
@@ -99,6 +103,26 @@ export interface Kept {
   values: Values;
   /** Values that are there. */
   length: number;
+}
+
+/** Outputs of several runs that are put together once those are done. */
+export interface BoundSeries {
+  readonly parts: readonly SeriesPart[];
+  readonly merge: NonNullable<Series["merge"]>;
+  readonly collect: NonNullable<Series["collect"]>;
+  /** Whether its steps are wanted from the last to the first. */
+  readonly backwards: boolean;
+  /** Steps that come out: 1 unless all are collected. */
+  readonly steps: number;
+  /** Of one step, put together. */
+  readonly shape: readonly number[];
+}
+
+interface SeriesPart {
+  readonly run: EngineRun;
+  /** Among the run's outputs. */
+  readonly output: number;
+  readonly backwards: boolean;
 }
 
 /** What a session keeps besides its run. */

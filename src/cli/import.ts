@@ -1,0 +1,65 @@
+import { importModel } from "../../models/import/import-model.ts";
+import { writeModel } from "../../models/write-model.ts";
+import { Fault } from "../core/faults.ts";
+import { describeFolder } from "./inspect.ts";
+
+export interface ImportOptions {
+  readonly out: string;
+  readonly name?: string;
+  readonly form?: "step" | "sequence";
+  readonly program?: "chain" | "session";
+  readonly output?: readonly string[];
+  readonly state?: readonly string[];
+  readonly batchAxis?: readonly string[];
+  readonly shape?: readonly string[];
+  readonly constant?: readonly string[];
+  readonly context?: string;
+}
+
+/** Makes a model folder of a foreign file, and says what is in it and how to try it. */
+export async function importFile(source: string, options: ImportOptions): Promise<void> {
+  const { out, name, form, program, output, state, batchAxis, shape, constant, context } = options;
+  const integers = (text: string) => text.split(",").map(numberOf);
+  const imported = await importModel(source, {
+    ...(name === undefined ? {} : { name }),
+    ...(form === undefined ? {} : { form }),
+    ...(program === undefined ? {} : { program }),
+    ...(output ? { outputs: output } : {}),
+    ...(state ? { states: pairs(state).map(([input, next]) => ({ input, output: next })) } : {}),
+    ...(batchAxis ? { batchAxes: record(batchAxis, numberOf) } : {}),
+    ...(shape ? { shapes: record(shape, integers) } : {}),
+    ...(constant ? { constants: record(constant, numberOf) } : {}),
+    ...(context === undefined ? {} : { context: contextOf(context) }),
+  });
+  await writeModel(out, imported);
+  const { lane, why, notes } = imported;
+  if (lane === "cellular") process.stdout.write(await describeFolder(out));
+  process.stdout.write(`lane ${lane}: ${why}\n`);
+  for (const note of notes) process.stdout.write(`note: ${note}\n`);
+  process.stdout.write(`written to ${out}; serve it with: cellbatch serve --model ${out}\n`);
+}
+
+/** `a=b`, each. Throws INVALID_REQUEST for one without. */
+function pairs(texts: readonly string[]): [string, string][] {
+  return texts.map((text) => {
+    const at = text.indexOf("=");
+    if (at < 1 || at === text.length - 1)
+      throw new Fault("INVALID_REQUEST", `'${text}' is no pair NAME=VALUE`);
+    return [text.slice(0, at), text.slice(at + 1)];
+  });
+}
+
+function record<T>(texts: readonly string[], valueOf: (text: string) => T): Record<string, T> {
+  return Object.fromEntries(pairs(texts).map(([name, value]) => [name, valueOf(value)]));
+}
+
+function contextOf(text: string): { input: string; size: number } {
+  const [[input, size]] = pairs([text]) as [[string, string]];
+  return { input, size: numberOf(size) };
+}
+
+function numberOf(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== "" && Number.isFinite(value)) return value;
+  throw new Fault("INVALID_REQUEST", `'${text}' is no number`);
+}

@@ -1,0 +1,137 @@
+import { mkdtemp, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { ModelDefinition, Program } from "../../models/definition.ts";
+import { importModel } from "../../models/import/import-model.ts";
+import { readModel } from "../../models/read-model.ts";
+import { writeModel } from "../../models/write-model.ts";
+import type { CellBody, CellSpec } from "../core/cell.ts";
+import { Fault } from "../core/faults.ts";
+import { sizeOf, type TensorSpec } from "../core/tensor.ts";
+import { modelPath } from "./paths.ts";
+import { table } from "./table.ts";
+
+/** Prints what a model folder holds, or what would be made of a foreign file. */
+export async function inspect(model: string): Promise<void> {
+  const path = modelPath(model);
+  const found = await stat(path).catch((error: Error) => {
+    throw new Fault("INVALID_REQUEST", `${path} cannot be read: ${error.message}`);
+  });
+  if (found.isDirectory()) process.stdout.write(await describeFolder(path));
+  else await inspectFile(path);
+}
+
+async function inspectFile(file: string): Promise<void> {
+  const imported = await importModel(file, {});
+  const { lane, why, notes } = imported;
+  if (lane === "cellular") {
+    const folder = await mkdtemp(join(tmpdir(), "cellbatch-inspect-"));
+    try {
+      await writeModel(folder, imported);
+      process.stdout.write(await describeFolder(folder));
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  }
+  process.stdout.write(`lane ${lane}: ${why}\n`);
+  for (const note of notes) process.stdout.write(`note: ${note}\n`);
+}
+
+/** Program, tensors and cells of a model, as text. */
+export async function describeFolder(folder: string): Promise<string> {
+  const model = await readModel(folder);
+  const { name, version, description, program } = model;
+  const rows = [
+    ["cell", "kind", "reads", "inputs", "states", "outputs", "weights", "MB"],
+    ...model.cells.map(cellRow),
+  ];
+  return (
+    `${name} ${version}: ${description}\n` +
+    `program ${programLine(program)}\n` +
+    `inputs  ${valuesLine(model, "inputs")}\n` +
+    `outputs ${valuesLine(model, "outputs")}\n\n${table(rows)}\n`
+  );
+}
+
+function programLine(program: Program): string {
+  switch (program.kind) {
+    case "seq2seq":
+      return `seq2seq: '${program.encoder}'${program.reverse ? " backwards" : ""}, then '${program.decoder}' until ${program.stop} or ${program.maxSteps} steps`;
+    case "tree":
+      return `tree: '${program.leaf}', '${program.node}'${program.head === undefined ? "" : `, then '${program.head}' on the root`}`;
+    case "layers": {
+      const layers = program.layers.map(({ forward, backward, merge }) => {
+        if (backward === undefined) return `'${forward}'`;
+        return forward === undefined
+          ? `'${backward}' backwards`
+          : `'${forward}' and '${backward}' backwards (${merge})`;
+      });
+      const head = program.head === undefined ? "" : `, then '${program.head}'`;
+      const collect =
+        typeof program.collect === "string" ? program.collect : JSON.stringify(program.collect);
+      return `layers: ${layers.join("; ")}${head}; collects ${collect}`;
+    }
+    case "custom":
+      return "custom";
+    case "generate":
+      return `generate: '${program.cell}' from ${program.start} until ${program.stop} or ${program.maxSteps} steps`;
+    case "chain":
+      return `chain: '${program.cell}', answers ${program.collect === "all" ? "all steps" : "the last step"}`;
+    default:
+      return `${program.kind}: '${program.cell}'`;
+  }
+}
+
+function valuesLine({ text, ...model }: ModelDefinition, side: "inputs" | "outputs"): string {
+  return model[side]
+    .map((spec) => {
+      const codec = text?.[side].find(({ tensor }) => tensor === spec.name);
+      return codec ? `${codec.name}: text (${codec.codec.symbols.length} symbols)` : tensorText(spec);
+    })
+    .join(", ");
+}
+
+function cellRow({ name, body, reads, inputs, states, outputs }: CellSpec): string[] {
+  const values = weightsOf(body);
+  const stateText = states.map((state) => `${state.name}[${state.shape.join(", ")}]`).join(" ");
+  return [
+    name,
+    body.kind === "graph" ? "onnx" : body.kind,
+    String(reads),
+    inputs.map(tensorText).join(" ") || "-",
+    stateText || "-",
+    outputs.map(tensorText).join(" ") || "-",
+    body.kind === "graph" ? "-" : String(values),
+    ((body.kind === "graph" ? body.graph.onnx.length : values * 4) / 2 ** 20).toFixed(2),
+  ];
+}
+
+function tensorText({ name, dtype, shape }: TensorSpec): string {
+  return `${name}:${dtype}[${shape.map((dim) => (dim === -1 ? "*" : dim)).join(", ")}]`;
+}
+
+/** How many weights a cell has; those inside a given graph are not counted. */
+function weightsOf(body: CellBody): number {
+  const matrix = (one: { readonly rows: number; readonly columns: number } | undefined) =>
+    one ? sizeOf([one.rows, one.columns]) : 0;
+  switch (body.kind) {
+    case "lstm":
+    case "gru": {
+      const { inputWeights, stateWeights, inputBias, stateBias } = body.weights;
+      const own = matrix(inputWeights) + matrix(stateWeights) + inputBias.length + stateBias.length;
+      return own + matrix(body.embedding) + headWeights(body.head);
+    }
+    case "tree-leaf":
+      return matrix(body.weights) + body.bias.length + matrix(body.embedding);
+    case "tree-node":
+      return matrix(body.weights) + body.bias.length;
+    case "linear":
+      return headWeights(body.head);
+    default:
+      return 0;
+  }
+}
+
+function headWeights(head: Extract<CellBody, { kind: "linear" }>["head"] | undefined): number {
+  return head ? head.weights.data.length + head.bias.length : 0;
+}
