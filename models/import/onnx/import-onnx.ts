@@ -41,7 +41,7 @@ function importModel(
   try {
     return importFile(checkModel(model), options);
   } catch (error) {
-    if (error instanceof RangeError) throw refuse(`it is nested too deeply (${error.message})`);
+    if (error instanceof RangeError) throw refuse(`it is too large or nested too deeply (${error.message})`);
     throw error;
   }
 }

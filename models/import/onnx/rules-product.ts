@@ -10,7 +10,7 @@ import {
 } from "./expression.ts";
 import { Uncuttable } from "./faults.ts";
 import { combine, lineUp } from "./rules-elementwise.ts";
-import { overSteps } from "./rules-shape.ts";
+import { collectAlong } from "./rules-select.ts";
 import {
   type Call,
   constantAt,
@@ -158,7 +158,7 @@ function reduce(call: Call, steps?: "mean" | "max"): readonly Traced[] {
   );
   const isKept = attributes.int("keepdims", 1) !== 0;
   if (steps && over.length === 1 && x.axes[over[0]!] === "time")
-    return [overSteps(x, over[0]!, steps, isKept)];
+    return [collectAlong(x, over[0]!, steps, isKept)];
   onlyOwn(
     over.map((axis) => x.axes[axis]!),
     "sums up",
@@ -172,7 +172,7 @@ function reduce(call: Call, steps?: "mean" | "max"): readonly Traced[] {
 function pool(call: Call, how: "mean" | "max"): readonly Traced[] {
   const x = tensorAt(call, 0);
   if (x.axes.length !== 3 || x.axes[2] !== "time") throw new Uncuttable(`takes ${sayAxes(x.axes)}`);
-  return [overSteps(x, 2, how, true)];
+  return [collectAlong(x, 2, how, true)];
 }
 
 function argExtreme(call: Call): Traced {

@@ -1,7 +1,5 @@
 import { type Axis, axisOf, isLabel, lengthsOf, reshaped, rowAxis, type Size, sayAxes } from "./axes.ts";
 import {
-  type Collecting,
-  collect,
   concat,
   constantOf,
   type Expression,
@@ -9,22 +7,12 @@ import {
   node,
   reshape,
   rowAxes,
-  slice,
   transpose,
 } from "./expression.ts";
 import { Uncuttable } from "./faults.ts";
 import { expandConstant, filled } from "./fold.ts";
 import { readTensor } from "./tensor.ts";
-import {
-  type Call,
-  constantAt,
-  integersAt,
-  type Rule,
-  sizesAt,
-  type Traced,
-  tensorAt,
-  traced,
-} from "./values.ts";
+import { type Call, integersAt, type Rule, sizesAt, type Traced, tensorAt, traced } from "./values.ts";
 
 /** Operators that move values and do not change them. */
 export const shapeRules: Readonly<Record<string, Rule>> = {
@@ -81,46 +69,6 @@ export const shapeRules: Readonly<Record<string, Rule>> = {
     const axis = axisOf(call.node.attributes.int("axis", 0), parts[0]!.axes.length);
     return [concatAlong(parts, axis)];
   },
-  Split: (call) => {
-    const x = tensorAt(call, 0);
-    const axis = ownAxis(x, call.node.attributes.int("axis", 0), "splits");
-    const length = x.axes[axis] as number;
-    const count = call.node.outputs.length;
-    const given = call.node.attributes.ints("split") ?? integersAt(call, 1);
-    const even = Math.ceil(length / count);
-    const parts = given ?? Array.from({ length: count }, (_, i) => Math.min(even, length - i * even));
-    if (
-      parts.reduce((a, b) => a + b, 0) !== length ||
-      parts.some((part) => part <= 0) ||
-      parts.length !== count
-    ) {
-      throw new Uncuttable(`splits ${length} values into ${parts.join(", ")}`);
-    }
-    let start = 0;
-    return parts.map((size) => {
-      start += size;
-      return sliceOf(x, axis, start - size, size, 1);
-    });
-  },
-  Slice: (call) => {
-    const x = tensorAt(call, 0);
-    const { attributes } = call.node;
-    const starts = attributes.has("starts") ? attributes.ints("starts")! : wantedSizes(call, 1);
-    const ends = attributes.has("ends") ? attributes.ints("ends")! : wantedSizes(call, 2);
-    const axes = attributes.ints("axes") ?? integersAt(call, 3) ?? starts.map((_, i) => i);
-    const steps = integersAt(call, 4) ?? starts.map(() => 1);
-    let value = x;
-    axes.forEach((axis, i) => {
-      value = sliceAlong(
-        value,
-        axisOf(axis, x.axes.length),
-        { start: starts[i]!, end: ends[i]!, step: steps[i]! },
-        call,
-      );
-    });
-    return [value];
-  },
-  Gather: gather,
   Expand: (call) => {
     const x = tensorAt(call, 0);
     const wanted = wantedSizes(call, 1);
@@ -179,12 +127,12 @@ function reshapeTo(x: Traced, wanted: readonly Size[], { fixed }: Call): Traced 
 }
 
 /** The same values under other axes. */
-function relabel(x: Traced, axes: readonly Axis[]): Traced {
+export function relabel(x: Traced, axes: readonly Axis[]): Traced {
   return traced(axes, reshape(x.expression, lengthsOf(axes)));
 }
 
 /** Tensors one after the other along an axis of each row. */
-function concatAlong(parts: readonly Traced[], axis: number): Traced {
+export function concatAlong(parts: readonly Traced[], axis: number): Traced {
   const first = parts[0]!;
   if (parts.some(({ axes }) => isLabel(axes[axis]))) throw new Uncuttable("joins along steps or rows");
   const total = parts.reduce((sum, { axes }) => sum + ((axes[axis] as number | undefined) ?? 0), 0);
@@ -200,122 +148,10 @@ function concatAlong(parts: readonly Traced[], axis: number): Traced {
   return traced(axes, concat(aligned, rowAxis(axes, axis)));
 }
 
-function wantedSizes(call: Call, index: number): readonly Size[] {
+export function wantedSizes(call: Call, index: number): readonly Size[] {
   const wanted = sizesAt(call, index);
   if (!wanted) throw new Uncuttable("takes a shape that is not known before it runs");
   return wanted;
-}
-
-function ownAxis({ axes }: Traced, axis: number, does: string): number {
-  const at = axisOf(axis, axes.length);
-  if (!isLabel(axes[at])) return at;
-  throw new Uncuttable(`${does} the axis of ${axes[at] === "batch" ? "rows" : "steps"}`);
-}
-
-function sliceOf(x: Traced, axis: number, start: number, size: number, step: number): Traced {
-  const own = slice(x.expression, rowAxis(x.axes, axis), start, size, step);
-  return traced(x.axes.with(axis, size), own);
-}
-
-function sliceAlong(
-  x: Traced,
-  axis: number,
-  { start, end, step }: { readonly start: Size; readonly end: Size; readonly step: number },
-  { fixed }: Call,
-): Traced {
-  const own = x.axes[axis]!;
-  if (isLabel(own)) {
-    const from = stepOf(start, own, fixed[own]);
-    const to = stepOf(end, own, fixed[own]);
-    if (step !== 1) throw new Uncuttable(`takes ${own} in steps of ${step}`);
-    if (from === "first" && to === "end") return x;
-    if (own === "time" && from === "last" && to === "end") return atStep(x, axis, "end", true);
-    if (own === "time" && from === "first" && to === "second") return atStep(x, axis, "start", true);
-    throw new Uncuttable(`takes some of ${own === "batch" ? "the rows" : "the steps"}`);
-  }
-  if (typeof start !== "number" || typeof end !== "number" || step === 0) {
-    throw new Uncuttable("takes a part that is not known before it runs");
-  }
-  const clamp = (at: number) =>
-    Math.min(step > 0 ? own : own - 1, Math.max(step > 0 ? 0 : -1, at < 0 ? at + own : at));
-  const size = Math.ceil((clamp(end) - clamp(start)) / step);
-  if (size <= 0) throw new Uncuttable("takes no values");
-  return sliceOf(x, axis, clamp(start), size, step);
-}
-
-/** Which step a bound of a slice names. */
-function stepOf(
-  at: Size,
-  label: Axis,
-  length: number | undefined,
-): "first" | "second" | "last" | "end" | undefined {
-  if (typeof at !== "number") {
-    if (at.label !== label) return undefined;
-    return at.plus === 0 ? "end" : at.plus === -1 ? "last" : undefined;
-  }
-  if (at === 0) return "first";
-  if (at === -1 || (length !== undefined && at === length - 1)) return "last";
-  if (at === length || at >= 2 ** 31 - 1) return "end";
-  return at === 1 ? "second" : undefined;
-}
-
-/** The value of one step. */
-function atStep(x: Traced, axis: number, how: Collecting, isKept: boolean): Traced {
-  const axes = isKept ? x.axes.with(axis, 1) : x.axes.toSpliced(axis, 1);
-  return traced(axes, reshape(collect(x.expression, how), lengthsOf(axes)));
-}
-
-/** A value of the whole sequence: `mean` or `max` over the steps. */
-export function overSteps(x: Traced, axis: number, how: "mean" | "max", isKept: boolean): Traced {
-  return atStep(x, axis, how, isKept);
-}
-
-/** Rows of a constant by number (an embedding), or some values of an axis. */
-function gather(call: Call): readonly Traced[] {
-  const x = tensorAt(call, 0);
-  const axis = axisOf(call.node.attributes.int("axis", 0), x.axes.length);
-  const own = x.axes[axis]!;
-  const indices = call.inputs[1];
-  const known = sizesAt(call, 1);
-  if (known && indices && known.length > 0) {
-    const isScalar =
-      indices.kind === "sizes" ? indices.isScalar : indices.kind === "tensor" && indices.axes.length === 0;
-    if (isLabel(own)) return [gatherLabel(x, axis, known, isScalar, call)];
-    const at = known.map((index) => {
-      if (typeof index !== "number") throw new Uncuttable("takes a value that is not known before it runs");
-      return axisOf(index, own);
-    });
-    const parts = at.map((index) => sliceOf(x, axis, index, 1, 1));
-    const all = isAscending(at) ? sliceOf(x, axis, at[0]!, at.length, 1) : concatAlong(parts, axis);
-    return [isScalar ? relabel(all, x.axes.toSpliced(axis, 1)) : all];
-  }
-  const rows = tensorAt(call, 1);
-  const table = constantAt(call, 0);
-  if (axis !== 0) throw new Uncuttable("looks up along an axis other than the first");
-  const axes = [...rows.axes, ...x.axes.slice(1)];
-  const dims = [...rows.expression.dims, ...table.dims.slice(1)];
-  return [traced(axes, node("Gather", [table, rows.expression], { type: table.type, dims }, { axis: 0 }))];
-}
-
-function gatherLabel(
-  x: Traced,
-  axis: number,
-  known: readonly Size[],
-  isScalar: boolean,
-  { fixed }: Call,
-): Traced {
-  const own = x.axes[axis]!;
-  const at = known.length === 1 ? stepOf(known[0]!, own, fixed[own as "time"]) : undefined;
-  if (own === "batch" && fixed.batch === 1 && (at === "first" || at === "last")) {
-    return isScalar ? relabel(x, x.axes.toSpliced(axis, 1)) : x;
-  }
-  if (own === "time" && at === "last") return atStep(x, axis, "end", !isScalar);
-  if (own === "time" && at === "first") return atStep(x, axis, "start", !isScalar);
-  throw new Uncuttable(`takes some of ${own === "batch" ? "the rows" : "the steps"}`);
-}
-
-function isAscending(values: readonly number[]): boolean {
-  return values.every((value, i) => value === values[0]! + i);
 }
 
 /** Repeats axes of length 1; axes must stand in the same places. */

@@ -28,8 +28,10 @@ export function takeStepModel(file: OnnxFile, options: OnnxImportOptions): StepM
     : findStatePairs(file.inputs, file.outputs);
   if (pairs.length === 0) {
     const names = (ports: readonly Port[]) => ports.map(({ name }) => `'${name}'`).join(", ");
+    const loop = file.nodes.find(({ op }) => op === "Loop" || op === "Scan");
+    const where = loop ? `node '${loop.name}' (${loop.op}) is not cut into steps, and ` : "";
     throw new Uncuttable(
-      `no input is named like an output that could be its next value: inputs ${names(file.inputs)}, outputs ${names(file.outputs)}`,
+      `${where}no input is named like an output that could be its next value: inputs ${names(file.inputs)}, outputs ${names(file.outputs)}`,
     );
   }
   const taken = new Set(pairs.flatMap(({ input, output }) => [input, output]));

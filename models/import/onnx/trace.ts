@@ -5,6 +5,7 @@ import type { FileNode, OnnxFile } from "./file.ts";
 import { recurrenceRules } from "./recurrence.ts";
 import { elementwiseRules } from "./rules-elementwise.ts";
 import { productRules } from "./rules-product.ts";
+import { selectRules } from "./rules-select.ts";
 import { shapeRules } from "./rules-shape.ts";
 import { asSizes, shapeRule, sizeRules } from "./rules-sizes.ts";
 import { readTensor } from "./tensor.ts";
@@ -15,6 +16,7 @@ const RULES: ReadonlyMap<string, Rule> = new Map(
     Shape: shapeRule,
     ...elementwiseRules,
     ...shapeRules,
+    ...selectRules,
     ...productRules,
     ...recurrenceRules,
   }),

@@ -15,18 +15,9 @@ import { Evaluator, type Values } from "./evaluate.ts";
 
 const TOLERANCE = 1e-5;
 
-/** Cases that cannot be cut, with the reason. */
-const LEFT_OUT = new Map<string, RegExp>();
-
 async function checkCells(one: Case, expected: Readonly<Record<string, Stored>>) {
   const outputs = Object.keys(one.outputs).filter((name) => !one.states?.some(([, state]) => state === name));
   const imported = importOnnxBytes(bytesOf(one), { name: "case", ...(one.states ? {} : { outputs }) });
-  const reason = LEFT_OUT.get(one.name);
-  if (reason) {
-    expect(imported.why).toMatch(reason);
-    expect(imported.lane).toBe("graph");
-    return;
-  }
   expect(imported.lane, imported.why).toBe("cellular");
   const evaluator = await Evaluator.open(imported);
   onTestFinished(() => evaluator.close());
