@@ -49,8 +49,8 @@ function pairs(texts: readonly string[]): [string, string][] {
   });
 }
 
-function record<T>(texts: readonly string[], valueOf: (text: string) => T): Record<string, T> {
-  return Object.fromEntries(pairs(texts).map(([name, value]) => [name, valueOf(value)]));
+function record<T>(texts: readonly string[], parse: (text: string) => T): Record<string, T> {
+  return Object.fromEntries(pairs(texts).map(([name, value]) => [name, parse(value)]));
 }
 
 function contextOf(text: string): { input: string; size: number } {

@@ -67,8 +67,7 @@ function programLine(program: Program): string {
           : `'${forward}' and '${backward}' backwards (${merge})`;
       });
       const head = program.head === undefined ? "" : `, then '${program.head}'`;
-      const collect =
-        typeof program.collect === "string" ? program.collect : JSON.stringify(program.collect);
+      const collect = typeof program.collect === "string" ? program.collect : JSON.stringify(program.collect);
       return `layers: ${layers.join("; ")}${head}; collects ${collect}`;
     }
     case "custom":

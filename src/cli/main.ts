@@ -72,16 +72,16 @@ program
 
 program
   .command("import")
-  .description("make a model folder of an ONNX file: one step of a model, or whole sequences with LSTM, GRU or RNN nodes")
+  .description(
+    "make a model folder of an ONNX file: one step of a model, or whole sequences with LSTM, GRU or RNN nodes",
+  )
   .argument("<source>", "the file")
   .requiredOption("--out <folder>", "folder to write, new or of a model")
   .option("--name <name>", "name of the model; the file's by default")
   .addOption(
     new Option("--form <form>", "what the graph computes; found by default").choices(["step", "sequence"]),
   )
-  .addOption(
-    new Option("--program <kind>", "sessions or single requests").choices(["chain", "session"]),
-  )
+  .addOption(new Option("--program <kind>", "sessions or single requests").choices(["chain", "session"]))
   .addOption(repeated("--output <name>", "output to serve; may be repeated; all but the states by default"))
   .addOption(repeated("--state <input=output>", "state of a step graph; may be repeated; found by name"))
   .addOption(repeated("--batch-axis <name=axis>", "axis of a tensor that holds the rows; may be repeated"))
@@ -112,7 +112,10 @@ function modelOption(): Option {
 }
 
 function repeated(flags: string, description: string): Option {
-  return new Option(flags, description).argParser((value: string, before: string[] = []) => [...before, value]);
+  return new Option(flags, description).argParser((value: string, before: string[] = []) => [
+    ...before,
+    value,
+  ]);
 }
 
 function integer(least: number, most: number): (text: string) => number {

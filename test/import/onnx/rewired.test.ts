@@ -40,8 +40,14 @@ interface Change {
   readonly values: readonly number[];
 }
 
+/** Cases in which no two axes of an input are of one length: else a transposed graph may run with its rows elsewhere. */
 const usable = cases.filter(
-  ({ layout, inputs, states }) => layout === 0 && !inputs.lengths && !states && !inputs.h0,
+  ({ layout, inputs, states }) =>
+    layout === 0 &&
+    !inputs.lengths &&
+    !states &&
+    !inputs.h0 &&
+    Object.values(inputs).every(({ shape }) => new Set(shape).size === shape.length),
 );
 
 const rewired = fc.constantFrom(...usable).chain((one) => {
