@@ -8,6 +8,7 @@ import { inspect } from "./inspect.ts";
 import { listModels } from "./models.ts";
 import { runModel } from "./run.ts";
 import { serve } from "./serve.ts";
+import { type VerifyCommandOptions, verify } from "./verify.ts";
 
 const program = new Command("cellbatch")
   .description("Serves recurrent and other stateful sequence models with cellular batching.")
@@ -95,6 +96,16 @@ program
   .description("show program, tensors and cells of a model, or of what would be made of an ONNX file")
   .argument("<model>", "name of a model of the zoo, a model's folder, or a file to import")
   .action((model: string) => inspect(model));
+
+program
+  .command("verify")
+  .description(
+    "check that a model's cells give a row the same alone and in any company; exit status 1 where not",
+  )
+  .argument("<model>", "name of a model of the zoo, or a model's folder or module")
+  .option("--seed <number>", "seed of the random rows", integer(0, 2 ** 31 - 1), 1)
+  .option("--json", "print as JSON", false)
+  .action((model: string, options: VerifyCommandOptions) => verify(model, options));
 
 /** Exit status of a wrong command line, as the shell's own commands have it. */
 const USAGE = 2;

@@ -61,6 +61,11 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
   return runtime;
 }
 
+/** The definition of a model that is named by its folder or the path of its module. */
+export async function modelDefinition(model: string): Promise<ModelDefinition> {
+  return definitionOf(await sourceOf(model));
+}
+
 async function sourceOf(model: string | ModelDefinition): Promise<ModelSource> {
   if (typeof model !== "string") return { definition: model };
   if (/\.[cm]?[jt]s$/.test(model)) return { module: pathToFileURL(resolve(model)).href };
