@@ -28,6 +28,7 @@ export type Program =
       readonly start: number;
       readonly stop: number;
       readonly maxSteps: number;
+      readonly beam?: Beam;
     }
   | {
       readonly kind: "seq2seq";
@@ -37,6 +38,7 @@ export type Program =
       readonly start: number;
       readonly stop: number;
       readonly maxSteps: number;
+      readonly beam?: Beam;
     }
   | { readonly kind: "tree"; readonly leaf: string; readonly node: string; readonly head?: string }
   | { readonly kind: "session"; readonly cell: string }
@@ -53,6 +55,20 @@ export type Program =
     }
   | { readonly kind: "graph"; readonly cell: string }
   | { readonly kind: "custom"; readonly unfold: Unfold };
+
+/**
+ * Beam search in place of the likeliest token at each step, for cells with the output `logits`. Answers `token` of the best
+ * sequence, `token.2` to `token.N` of the next ones (empty where fewer were found), and `score [found]`: the sum of the log
+ * probabilities over the length, stop included, to the power of `lengthPenalty`.
+ */
+export interface Beam {
+  /** Hypotheses that are kept at every step, each a row; 1 to 64. */
+  readonly width: number;
+  /** 0 favours short sequences, 1 takes the mean over tokens. @default 1 */
+  readonly lengthPenalty: number;
+  /** Sequences that are answered; at most `width`. @default 1 */
+  readonly nBest: number;
+}
 
 /**
  * Cells that run over the same steps, at least one: `forward` from the first to the last, `backward` from the last to the
@@ -136,7 +152,7 @@ export interface CellRun {
   /** Runs whose last states this one begins from; as many as the cell reads, or none for zeros. */
   readonly from?: readonly Run[];
   /** Goes on with its own tokens: output `token` becomes input `token` until it is `stop`, at most `maxSteps` times. */
-  readonly generate?: { readonly stop: number; readonly maxSteps: number };
+  readonly generate?: { readonly stop: number; readonly maxSteps: number; readonly beam?: Beam };
 }
 
 /** A run of cells that was added to a graph. */

@@ -54,10 +54,19 @@ const Cell = z.discriminatedUnion("kind", [
   }),
 ]);
 
+const Beam = z
+  .strictObject({
+    width: z.number().int().min(1).max(64),
+    lengthPenalty: z.number().min(0).max(10).default(1),
+    nBest: z.number().int().min(1).default(1),
+  })
+  .refine(({ width, nBest }) => nBest <= width, "answers more sequences (nBest) than it keeps (width)");
+
 const Limits = {
   start: z.number().int().min(0),
   stop: z.number().int().min(0),
   maxSteps: z.number().int().positive(),
+  beam: Beam.optional(),
 };
 
 const Collect = z.enum(["last", "all", "mean", "max"]);

@@ -1,6 +1,6 @@
 import { Fault } from "../src/core/faults.ts";
 import { int32, type Tensor } from "../src/core/tensor.ts";
-import type { Graph, ModelDefinition, Run, Unfold } from "./definition.ts";
+import type { Beam, Graph, ModelDefinition, Run, Unfold } from "./definition.ts";
 import { unfoldLayers } from "./layers.ts";
 
 type Inputs = Readonly<Record<string, Tensor>>;
@@ -21,9 +21,12 @@ export function unfoldOf(model: ModelDefinition): Unfold {
         const from =
           prompt.length > 0 ? [graph.run(program.cell, { inputs: { token: tokens(prompt) } })] : [];
         const limit = Math.min(maxSteps, program.maxSteps);
-        const generate = { stop: program.stop, maxSteps: limit };
-        const run = graph.run(program.cell, { inputs: { token: tokens([last]) }, from, generate });
-        graph.output("token", run, "token", "all");
+        const run = graph.run(program.cell, {
+          inputs: { token: tokens([last]) },
+          from,
+          generate: generateOf(program, limit),
+        });
+        if (!program.beam) graph.output("token", run, "token", "all");
       };
     case "seq2seq":
       return (graph, { token }, { maxSteps }) => {
@@ -34,9 +37,9 @@ export function unfoldOf(model: ModelDefinition): Unfold {
         const run = graph.run(program.decoder, {
           inputs: { token: tokens([program.start]) },
           from: [encoder],
-          generate: { stop: program.stop, maxSteps: limit },
+          generate: generateOf(program, limit),
         });
-        graph.output("token", run, "token", "all");
+        if (!program.beam) graph.output("token", run, "token", "all");
       };
     case "tree":
       return (graph, inputs) => {
@@ -65,6 +68,10 @@ export function unfoldOf(model: ModelDefinition): Unfold {
     case "custom":
       return program.unfold;
   }
+}
+
+function generateOf({ stop, beam }: { readonly stop: number; readonly beam?: Beam }, maxSteps: number) {
+  return { stop, maxSteps, ...(beam ? { beam } : {}) };
 }
 
 function tokens(values: readonly number[]): Tensor {

@@ -73,6 +73,17 @@ function checkCells(folder: string, program: Program, cells: readonly CellSpec[]
     const why = "it was not cut into cells, and whole graphs are not run yet";
     throw new Fault("INVALID_REQUEST", `${folder}: cell '${program.cell}' cannot be served: ${why}`);
   }
+  if ((program.kind === "seq2seq" || program.kind === "generate") && program.beam) {
+    const name = program.kind === "generate" ? program.cell : program.decoder;
+    if (
+      !cells.some((cell) => cell.name === name && cell.outputs.some((output) => output.name === "logits"))
+    ) {
+      throw new Fault(
+        "INVALID_REQUEST",
+        `${folder}: beam search needs the output 'logits' of cell '${name}'`,
+      );
+    }
+  }
   if (program.kind !== "layers") return;
   program.layers.forEach(({ forward, backward }, layer) => {
     if (forward !== undefined) find(folder, cells, forward, `the forward cell of layer ${layer}`);
@@ -108,6 +119,13 @@ function tensorsOf(
       const children: TensorSpec = { name: "children", dtype: "int32", shape: [-1, 2] };
       const top = cell(program.head ?? program.node);
       return { inputs: [...overSteps(cell(program.leaf).inputs), children], outputs: top.outputs };
+    }
+    case "generate":
+    case "seq2seq": {
+      const nBest = program.beam?.nBest ?? 1;
+      const others = Array.from({ length: nBest - 1 }, (_, i) => ({ ...tokens[0]!, name: `token.${i + 2}` }));
+      const score: TensorSpec = { name: "score", dtype: "float32", shape: [-1] };
+      return { inputs: tokens, outputs: program.beam ? [...tokens, ...others, score] : tokens };
     }
     default:
       return { inputs: tokens, outputs: tokens };

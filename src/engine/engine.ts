@@ -1,17 +1,19 @@
 import type { Values } from "../../kernels/kernel.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
 import { Heap } from "../../scheduler/heap.ts";
 import type { Policy } from "../../scheduler/policy.ts";
 import { Scheduler, type Task } from "../../scheduler/scheduler.ts";
 import type { Clock } from "../core/clock.ts";
 import { Fault, type FaultCode, faultCodes } from "../core/faults.ts";
 import { sizeOf, type Tensor } from "../core/tensor.ts";
+import type { BeamSearch } from "./beam.ts";
 import { checkInput, RequestGraph, runsBefore } from "./graph.ts";
 import { command, event, readOptions } from "./messages.ts";
 import type { LoadedModel } from "./model.ts";
 import type { RunOutput } from "./outputs.ts";
 import { PacketReader, PacketWriter } from "./packet.ts";
 import { QuietRuns } from "./quiet.ts";
-import { EngineRun, type Kept, Request, type SessionRun, type Waypoint } from "./request.ts";
+import { EngineRun, type Found, type Kept, Request, type SessionRun, type Waypoint } from "./request.ts";
 import { advance, sample, uniformOf } from "./sampling.ts";
 import { valuesOf } from "./series.ts";
 
@@ -194,7 +196,8 @@ export class Engine {
     run.isQuiet = !generate && !run.collectsAll && !request.options.stream;
     run.subgraph = this.#scheduler.add({
       type: run.type,
-      steps: run.steps,
+      steps: run.search ? 1 : run.steps,
+      open: run.search !== undefined,
       stepsAhead: generate === undefined,
       priority: request.options.priority,
       deadlineMs: request.deadlineMs,
@@ -430,6 +433,10 @@ export class Engine {
 
   /** Takes the outputs of a generating run's step: chooses its next token and sees whether it ends. */
   #generated(run: EngineRun, outputs: readonly Values[], row: number): void {
+    if (run.search) {
+      this.#searched(run, run.search, outputs, row);
+      return;
+    }
     const { request, generate } = run;
     const { temperature } = request.options;
     const specs = request.model.definition.cells[run.index]!.outputs;
@@ -454,6 +461,58 @@ export class Engine {
       }
     }
     if (request.options.stream) this.#emit(run, run.done - 1, outputs, row, run.token);
+  }
+
+  /** Takes one hypothesis a step further; once all of a search have stepped, chooses those that go on. */
+  #searched(run: EngineRun, search: BeamSearch, outputs: readonly Values[], row: number): void {
+    const { request } = run;
+    const { definition } = request.model;
+    const specs = definition.cells[run.index]!.outputs;
+    const at = specs.findIndex(({ name }) => name === "logits");
+    const size = sizeOf(specs[at]!.shape);
+    if (!search.step(run.beam, outputs[at]!, row * size, size)) return;
+    const moves = search.advance();
+    const runs = request.runs.filter((one) => one.search === search);
+    if (moves) {
+      for (const { beam, parent, token } of moves) {
+        const from = runs.find((one) => one.beam === parent)!;
+        const to = runs.find((one) => one.beam === beam) ?? this.#hypothesis(from, beam);
+        if (to !== from) request.model.kernel.write(to.slot, request.model.kernel.read(from.slot));
+        to.token = token;
+        this.#scheduler.extend(to.subgraph, 1);
+      }
+      return;
+    }
+    request.found = foundBy(search, definition);
+    for (const one of runs) {
+      if (!this.#scheduler.finish(one.subgraph)) continue;
+      this.#scheduler.settle(one.subgraph);
+      this.#runDone(one);
+    }
+  }
+
+  /** One more row for a search, which begins where another is. */
+  #hypothesis(from: EngineRun, beam: number): EngineRun {
+    const { request } = from;
+    const run = new EngineRun(request, from.index, from.inputs, [], from.generate);
+    run.search = from.search;
+    run.beam = beam;
+    run.steps = from.steps;
+    run.done = from.done;
+    run.slot = this.#takeSlot(request.model);
+    request.runs = [...request.runs, run];
+    request.open++;
+    run.subgraph = this.#scheduler.add({
+      type: run.type,
+      steps: 0,
+      open: true,
+      stepsAhead: false,
+      priority: request.options.priority,
+      deadlineMs: request.deadlineMs,
+      arrival: request.arrival,
+    });
+    this.#runs[run.subgraph] = run;
+    return run;
   }
 
   #collect(run: EngineRun, outputs: readonly Values[], row: number, rows: number, steps: number): void {
@@ -518,7 +577,8 @@ export class Engine {
 
   #answer(request: Request): void {
     const { outbox } = this;
-    if (request.options.stream && request.given.length > 0) this.#emitGiven(request);
+    const late = lateOutputs(request);
+    if (request.options.stream && late.length > 0) this.#emitLate(request.id, late);
     const now = this.#clock.now();
     const startedMs = request.startedMs < 0 ? now : request.startedMs;
     outbox.int(event.DONE);
@@ -528,33 +588,31 @@ export class Engine {
     outbox.double(now - startedMs);
     if (request.session) outbox.int(0);
     else {
-      outbox.int(request.runs.reduce((sum, { outputs }) => sum + given(outputs), request.given.length));
+      outbox.int(request.runs.reduce((sum, { outputs }) => sum + given(outputs), late.length));
       for (const run of request.runs) this.#answerRun(run);
-      for (const { output, series } of request.given) {
+      for (const { output, all, shape, values } of late) {
         outbox.int(output);
-        const { collect, steps, shape } = series;
-        outbox.tensor(collect === "all" ? [steps, ...shape] : shape, valuesOf(series));
+        outbox.tensor(all ? [values.length / sizeOf(shape), ...shape] : shape, values);
       }
     }
     this.#forget(request);
   }
 
-  /** Streams what could be put together only at the end. */
-  #emitGiven({ id, given }: Request): void {
+  /** Streams what is known only at the end, step by step. */
+  #emitLate(id: number, late: readonly Found[]): void {
     const { outbox } = this;
-    const values = given.map(({ series }) => valuesOf(series));
-    const steps = Math.max(...given.map(({ series }) => series.steps));
+    const stepsOf = ({ all, shape, values }: Found) => (all ? values.length / sizeOf(shape) : 1);
+    const steps = Math.max(...late.map(stepsOf));
     for (let step = 0; step < steps; step++) {
-      const now = given.filter(({ series }) => series.collect === "all" || step === steps - 1);
+      const now = late.filter((one) => (one.all ? step < stepsOf(one) : step === steps - 1));
       outbox.int(event.OUTPUT);
       outbox.int(id);
       outbox.int(step);
       outbox.int(now.length);
-      for (const one of now) {
-        const { shape, collect } = one.series;
+      for (const { output, all, shape, values } of now) {
         const size = sizeOf(shape);
-        outbox.int(one.output);
-        outbox.tensor(shape, values[given.indexOf(one)]!, collect === "all" ? step * size : 0, size);
+        outbox.int(output);
+        outbox.tensor(shape, values, all ? step * size : 0, size);
       }
     }
   }
@@ -675,6 +733,31 @@ function refuseImpossible(leastMs: number, timeoutMs: number): void {
     "DEADLINE_EXCEEDED",
     `a time limit of ${timeoutMs} ms cannot be met: the cells alone take at least ${leastMs.toFixed(1)} ms`,
   );
+}
+
+/** Outputs that are put together, or were searched for. */
+function lateOutputs({ given, found }: Request): readonly Found[] {
+  if (given.length === 0) return found;
+  const together = given.map(({ output, series }) => {
+    const { collect, shape } = series;
+    return { output, all: collect === "all", shape, values: valuesOf(series) };
+  });
+  return [...together, ...found];
+}
+
+function foundBy(search: BeamSearch, { outputs }: ModelDefinition): Found[] {
+  const { best } = search;
+  const found: Found[] = [];
+  outputs.forEach(({ name }, output) => {
+    if (name === "score") {
+      const values = Float32Array.from(best, ({ score }) => score);
+      found.push({ output, all: false, shape: [values.length], values });
+      return;
+    }
+    const rank = name === "token" ? 0 : Number(name.slice("token.".length)) - 1;
+    found.push({ output, all: true, shape: [], values: Int32Array.from(best[rank]?.tokens ?? []) });
+  });
+  return found;
 }
 
 /** How many of a run's outputs the caller gets. */

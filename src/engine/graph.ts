@@ -1,6 +1,7 @@
 import type { CellRun, Graph, Run, Series } from "../../models/definition.ts";
 import { Fault } from "../core/faults.ts";
 import { checkTensor, sizeOf, type Tensor } from "../core/tensor.ts";
+import { BeamSearch } from "./beam.ts";
 import { type BoundSeries, EngineRun, type Request } from "./request.ts";
 import { bindSeries } from "./series.ts";
 
@@ -49,6 +50,7 @@ export class RequestGraph implements Graph {
     }
     const run = new EngineRun(request, index, values, from as readonly EngineRun[], generate);
     run.steps = generate ? generate.maxSteps : known;
+    if (generate?.beam) run.search = new BeamSearch(generate.beam, generate.stop, generate.maxSteps);
     if (series.some((one) => one)) run.series = series;
     this.#countTime(run, generate ? 1 : known);
     request.runs = request.runs.length === 0 ? [run] : [...request.runs, run];

@@ -1,5 +1,6 @@
 import type { Values } from "../../kernels/kernel.ts";
-import type { Run, Series } from "../../models/definition.ts";
+import type { CellRun, Run, Series } from "../../models/definition.ts";
+import type { BeamSearch } from "./beam.ts";
 import type { EngineOptions } from "./messages.ts";
 import type { LoadedModel } from "./model.ts";
 import type { RunOutput } from "./outputs.ts";
@@ -21,6 +22,8 @@ export class Request {
   startedMs = -1;
   /** What is put together for the caller at the end; `output` is one of the model's. */
   given: readonly { readonly output: number; readonly series: BoundSeries }[] = NONE;
+  /** What a search found, by output of the model. */
+  found: readonly Found[] = NONE;
   /** Where the kernel's outputs hold the answer, from its last step until it is sent. */
   answerRow = -1;
   random: number;
@@ -48,7 +51,10 @@ export class EngineRun implements Run {
   readonly from: readonly EngineRun[];
   /** By input of the cell: what gives its values when the run begins, where they do not come with the request. */
   series: readonly (BoundSeries | undefined)[] = NONE;
-  readonly generate: { readonly stop: number; readonly maxSteps: number } | undefined;
+  readonly generate: CellRun["generate"];
+  /** The search that this run is a hypothesis of, and which. */
+  search: BeamSearch | undefined;
+  beam = 0;
   subgraph = -1;
   slot = -1;
   /** By input of the cell: the values of the steps that are known. */
@@ -78,7 +84,7 @@ export class EngineRun implements Run {
     index: number,
     inputs: readonly Values[],
     from: readonly EngineRun[],
-    generate?: { readonly stop: number; readonly maxSteps: number },
+    generate?: CellRun["generate"],
   ) {
     this.request = request;
     this.index = index;
@@ -96,6 +102,15 @@ export class EngineRun implements Run {
   get type(): number {
     return this.request.model.firstType + this.index;
   }
+}
+
+/** An output whose values are known only when the request ends; `all` where it has one for every step. */
+export interface Found {
+  readonly output: number;
+  readonly all: boolean;
+  /** Of one step where it has one for every step. */
+  readonly shape: readonly number[];
+  readonly values: Values;
 }
 
 /** Values of one output that are kept until the answer. */
