@@ -14,7 +14,8 @@ const arrows: Record<string, readonly string[]> = {
   "src/engine": ["src/core", "scheduler", "kernels", "models"],
   "src/runtime": ["src/core", "src/engine", "scheduler", "models"],
   "src/server": ["src/core", "src/runtime"],
-  "src/cli": ["src/core", "src/runtime", "src/server", "scheduler", "models"],
+  "src/vad": ["src/core", "src/runtime", "models"],
+  "src/cli": ["src/core", "src/runtime", "src/server", "src/vad", "scheduler", "models"],
 };
 const rooms = Object.keys(arrows);
 
