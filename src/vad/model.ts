@@ -11,7 +11,7 @@ export type Rate = 8000 | 16_000;
 
 /** Silero VAD v5 or v6 from an ONNX file: one frame of 32 ms and the end of the one before to one probability. */
 export async function sileroModel(file: string | undefined, rate: Rate): Promise<ModelDefinition> {
-  const path = file ?? installedFile();
+  const path = file ?? installedFile([process.cwd(), dirname(fileURLToPath(import.meta.url))]);
   const onnx = await readFile(path).catch((error: Error) => {
     throw new Fault("INVALID_REQUEST", `model ${path} cannot be read: ${error.message}`, { cause: error });
   });
@@ -66,11 +66,10 @@ export function frameOf(rate: Rate): number {
   return rate === 16_000 ? 512 : 256;
 }
 
-/** The model file of an installed package: of the program's working folder first, then of this package's. */
-function installedFile(): string {
-  const here = dirname(fileURLToPath(import.meta.url));
+/** The model file of a package that a program in one of these folders would find. Throws MODEL_NOT_READY. */
+export function installedFile(folders: readonly string[]): string {
   for (const { name, file } of PACKAGES) {
-    for (const from of [process.cwd(), here]) {
+    for (const from of folders) {
       try {
         return join(packageFolder(name, from), file);
       } catch (error) {

@@ -46,7 +46,8 @@ export function settingsOf(options: ReferenceOptions): SpeechSettings {
     minSpeechMs: options.min_speech_duration_ms,
     minSilenceMs: options.min_silence_duration_ms,
     speechPadMs: options.speech_pad_ms,
-    maxSpeechMs: options.max_speech_duration_s === undefined ? undefined : options.max_speech_duration_s * 1000,
+    maxSpeechMs:
+      options.max_speech_duration_s === undefined ? undefined : options.max_speech_duration_s * 1000,
   };
   return Object.fromEntries(Object.entries(names).filter(([, value]) => value !== undefined));
 }
