@@ -14,8 +14,9 @@ const arrows: Record<string, readonly string[]> = {
   "src/engine": ["src/core", "scheduler", "kernels", "models"],
   "src/runtime": ["src/core", "src/engine", "scheduler", "models"],
   "src/server": ["src/core", "src/runtime"],
+  "src/vad": ["src/core", "src/runtime", "models"],
   "src/verify": ["src/core", "kernels", "models"],
-  "src/cli": ["src/core", "src/runtime", "src/server", "src/verify", "scheduler", "models"],
+  "src/cli": ["src/core", "src/runtime", "src/server", "src/vad", "src/verify", "scheduler", "models"],
 };
 const rooms = Object.keys(arrows);
 

@@ -8,6 +8,7 @@ import { inspect } from "./inspect.ts";
 import { listModels } from "./models.ts";
 import { runModel } from "./run.ts";
 import { serve } from "./serve.ts";
+import { findSpeech } from "./vad.ts";
 import { type VerifyCommandOptions, verify } from "./verify.ts";
 
 const program = new Command("cellbatch")
@@ -63,6 +64,15 @@ program
   .action((model: string, input: string | undefined, options: Parameters<typeof runModel>[2]) =>
     runModel(model, input, options),
   );
+
+program
+  .command("vad")
+  .description("find the speech in a WAV file of any rate; channels are mixed into one")
+  .argument("<file>", "WAV: PCM of 8 to 32 bit or float")
+  .option("--model <path>", "ONNX file of Silero VAD; that of the installed @ricky0123/vad-web by default")
+  .option("--json", "print as JSON", false)
+  .option("--plot <file>", "write the waveform, the probabilities and the segments as SVG")
+  .action((file: string, options: Parameters<typeof findSpeech>[1]) => findSpeech(file, options));
 
 program
   .command("models")
