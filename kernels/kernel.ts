@@ -19,7 +19,7 @@ export interface Kernel {
 
   /**
    * Where to put the inputs of the next task of a cell, one array per input: the value of row `r` at step `s` begins at
-   * `(s * rows + r) * size`. Valid until `run`.
+   * `(s * rows + r) * size`. The same arrays every time, which keep what is put there.
    */
   stage(cell: number, rows: number, steps: number): readonly Values[];
 

@@ -10,7 +10,7 @@ import type { Codec } from "./codec.ts";
  * - `generate`: the cell over `start` and the prompt `token [steps]`, then over its own tokens until `stop` or `maxSteps`;
  *   answers `token`, without the prompt and the stop.
  * - `seq2seq`: the encoder over `token [steps]` (backwards where `reverse`), then the decoder from the encoder's last
- *   state and `start`, over its own tokens until `stop` or `maxSteps`; answers `token` without the stop.
+ *   state and `start`, over its own tokens until `stop` or `maxSteps`; answers `token` without the stop. See `Attention`.
  * - `tree`: the leaf cell over `token [leaves]` or `x [leaves, size]`, then the node cell over `children [leaves-1, 2]`,
  *   where a number below `leaves` names a leaf and `leaves + i` names node `i`, which stands before its parent; then the
  *   head, where there is one, on the root. Answers the outputs of the head, else of the root.
@@ -35,6 +35,7 @@ export type Program =
       readonly encoder: string;
       readonly decoder: string;
       readonly reverse: boolean;
+      readonly attention?: Attention;
       readonly start: number;
       readonly stop: number;
       readonly maxSteps: number;
@@ -55,6 +56,19 @@ export type Program =
     }
   | { readonly kind: "graph"; readonly cell: string }
   | { readonly kind: "custom"; readonly unfold: Unfold };
+
+/**
+ * What a decoder looks back at: the encoder's `output` of every step, in the order of the tokens, as the decoder's input
+ * `memory [most, size]`, the same at every step; and its input `mask [most]`, 1 where there is a step and 0 behind. A
+ * request of more than `most` steps is refused. Which attention it is (Bahdanau, Luong) is the decoder's affair.
+ */
+export interface Attention {
+  readonly memory: string;
+  readonly mask: string;
+  readonly output: string;
+  /** A second encoder over the tokens in the other direction; its outputs stand behind the first one's. */
+  readonly other?: string;
+}
 
 /**
  * Beam search in place of the likeliest token at each step, for cells with the output `logits`. Answers `token` of the best
@@ -132,6 +146,15 @@ export interface Graph {
   give(name: string, series: Series): void;
 }
 
+/**
+ * A value that is the same at every step of a run: a series in front of zeros, for an input `[most, ...]`; or where its steps
+ * are, for an input `[most]`: 1, and 0 behind. Of a run that generates.
+ */
+export interface Held {
+  readonly held: Series;
+  readonly as: "values" | "mask";
+}
+
 /** Outputs of runs over equally many steps, put together step by step once all of them are done. */
 export interface Series {
   /** `backwards` where a run took the steps from the last to the first. */
@@ -146,7 +169,7 @@ export interface Series {
 
 export interface CellRun {
   /** Values of the cell's inputs, each with a leading axis of steps. Of a generating run: the first step's. */
-  readonly inputs?: Readonly<Record<string, Tensor | Series>>;
+  readonly inputs?: Readonly<Record<string, Tensor | Series | Held>>;
   /** How many cells, where the cell has no inputs. @default the leading axis of the inputs */
   readonly steps?: number;
   /** Runs whose last states this one begins from; as many as the cell reads, or none for zeros. */

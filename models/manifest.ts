@@ -91,6 +91,14 @@ const Program = z.discriminatedUnion("kind", [
     encoder: z.string(),
     decoder: z.string(),
     reverse: z.boolean().default(false),
+    attention: z
+      .strictObject({
+        memory: z.string().min(1),
+        mask: z.string().min(1),
+        output: z.string().min(1).default("h"),
+        other: z.string().optional(),
+      })
+      .optional(),
     ...Limits,
   }),
   z.strictObject({

@@ -30,12 +30,27 @@ export function unfoldOf(model: ModelDefinition): Unfold {
       };
     case "seq2seq":
       return (graph, { token }, { maxSteps }) => {
-        const read = token!.data.slice() as Int32Array;
-        if (program.reverse) read.reverse();
-        const encoder = graph.run(program.encoder, { inputs: { token: int32([read.length], read) } });
+        const encode = (cell: string, backwards: boolean) => {
+          const read = token!.data.slice() as Int32Array;
+          if (backwards) read.reverse();
+          return graph.run(cell, { inputs: { token: int32([read.length], read) } });
+        };
+        const encoder = encode(program.encoder, program.reverse);
+        const { attention } = program;
+        let memory = {};
+        if (attention) {
+          const { output, other } = attention;
+          const of = [{ run: encoder, output, backwards: program.reverse }];
+          if (other !== undefined)
+            of.push({ run: encode(other, !program.reverse), output, backwards: !program.reverse });
+          memory = {
+            [attention.memory]: { held: { of }, as: "values" },
+            [attention.mask]: { held: { of }, as: "mask" },
+          };
+        }
         const limit = Math.min(maxSteps, program.maxSteps);
         const run = graph.run(program.decoder, {
-          inputs: { token: tokens([program.start]) },
+          inputs: { token: tokens([program.start]), ...memory },
           from: [encoder],
           generate: generateOf(program, limit),
         });

@@ -73,6 +73,7 @@ function checkCells(folder: string, program: Program, cells: readonly CellSpec[]
     const why = "it was not cut into cells, and whole graphs are not run yet";
     throw new Fault("INVALID_REQUEST", `${folder}: cell '${program.cell}' cannot be served: ${why}`);
   }
+  if (program.kind === "seq2seq" && program.attention) checkAttention(folder, program, cells);
   if ((program.kind === "seq2seq" || program.kind === "generate") && program.beam) {
     const name = program.kind === "generate" ? program.cell : program.decoder;
     if (
@@ -89,6 +90,36 @@ function checkCells(folder: string, program: Program, cells: readonly CellSpec[]
     if (forward !== undefined) find(folder, cells, forward, `the forward cell of layer ${layer}`);
     if (backward !== undefined) find(folder, cells, backward, `the backward cell of layer ${layer}`);
   });
+}
+
+function checkAttention(
+  folder: string,
+  { encoder, decoder, attention }: Extract<Program, { kind: "seq2seq" }>,
+  cells: readonly CellSpec[],
+): void {
+  const { memory, mask, output, other } = attention!;
+  const need = (cell: string, side: "inputs" | "outputs", name: string) => {
+    const specs = cells.find((one) => one.name === cell)![side];
+    const spec = specs.find((one) => one.name === name);
+    if (spec) return spec;
+    const names = specs.map((one) => `'${one.name}'`).join(", ");
+    throw new Fault(
+      "INVALID_REQUEST",
+      `${folder}: cell '${cell}' has no '${name}' among its ${side} ${names}`,
+    );
+  };
+  if (other !== undefined) find(folder, cells, other, "the other encoder");
+  const sizes = [encoder, ...(other === undefined ? [] : [other])].map(
+    (cell) => need(cell, "outputs", output).shape[0] ?? 0,
+  );
+  const size = sizes.reduce((a, b) => a + b, 0);
+  const { shape } = need(decoder, "inputs", memory);
+  const [most] = need(decoder, "inputs", mask).shape;
+  if (shape.length === 2 && shape[0] === most && shape[1] === size) return;
+  throw new Fault(
+    "INVALID_REQUEST",
+    `${folder}: input '${memory}' of cell '${decoder}' has shape [${shape.join(", ")}], the mask has ${most} steps and the encoders give ${size} values a step`,
+  );
 }
 
 function find(folder: string, cells: readonly CellSpec[], wanted: string, role: string): void {

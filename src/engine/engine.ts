@@ -14,8 +14,8 @@ import type { RunOutput } from "./outputs.ts";
 import { PacketReader, PacketWriter } from "./packet.ts";
 import { QuietRuns } from "./quiet.ts";
 import { EngineRun, type Found, type Kept, Request, type SessionRun, type Waypoint } from "./request.ts";
-import { advance, sample, uniformOf } from "./sampling.ts";
-import { valuesOf } from "./series.ts";
+import { advance, likeliest, sample, uniformOf } from "./sampling.ts";
+import { heldValues, valuesOf } from "./series.ts";
 
 export interface EngineSettings {
   readonly models: readonly LoadedModel[];
@@ -40,6 +40,8 @@ export class Engine {
   /** By number of the subgraph. */
   readonly #runs: EngineRun[] = [];
   readonly #quiet = new QuietRuns();
+  /** By type and input, then by row: the held values that the kernel's staging place has there. */
+  readonly #holders = new Map<number, Values[]>();
   readonly #deadlines = new Heap<Request>((a, b) => a.deadlineMs < b.deadlineMs);
   /** Room for the slots of one task. */
   readonly #reads: Int32Array;
@@ -351,7 +353,12 @@ export class Engine {
     const { model } = request;
     if (request.startedMs < 0) request.startedMs = this.#clock.now();
     if (run.series.length > 0) {
-      run.inputs = run.inputs.map((values, i) => (run.series[i] ? valuesOf(run.series[i]) : values));
+      const { inputs } = model.definition.cells[run.index]!;
+      run.inputs = run.inputs.map((values, i) => {
+        const [series, held] = [run.series[i], run.held[i]];
+        if (!series) return values;
+        return held ? heldValues(series, held, sizeOf(inputs[i]!.shape)) : valuesOf(series);
+      });
     }
     const spec = model.definition.cells[run.index]!;
     if (run.slot >= 0 || !spec.writes) return;
@@ -368,13 +375,21 @@ export class Engine {
     const { rows, steps, subgraphs } = task;
     const { isQuiet, done } = this.#quiet;
     const quietInputs = this.#quiet.input(input);
+    const holders = this.#holders.get(task.type * MOST_INPUTS + input);
+    if (holders && steps > 1) holders.length = 0;
     for (let row = 0; row < rows; row++) {
       const subgraph = subgraphs[row]!;
       if (isQuiet[subgraph] === 1) {
+        if (holders) holders[row] = NO_FLOATS.values;
         copySteps(quietInputs[subgraph]!, done[subgraph]!, size, to, row, rows, steps);
         continue;
       }
       const run = this.#runs[subgraph]!;
+      if (run.held[input]) {
+        this.#hold(task.type, input, row, run, to, size);
+        continue;
+      }
+      if (holders) holders[row] = NO_FLOATS.values;
       if (run.generate && run.done > 0) {
         to[row] = run.token;
         continue;
@@ -386,6 +401,20 @@ export class Engine {
       }
       copySteps(run.inputs[input]!, run.position, size, to, row, rows, steps);
     }
+  }
+
+  /** Stages a held value, unless it is there from the last task: a memory is far larger than all else a row takes. */
+  #hold(type: number, input: number, row: number, run: EngineRun, to: Values, size: number): void {
+    const key = type * MOST_INPUTS + input;
+    let holders = this.#holders.get(key);
+    if (!holders) {
+      holders = [];
+      this.#holders.set(key, holders);
+    }
+    const values = run.inputs[input]!;
+    if (holders[row] === values) return;
+    to.set(values, row * size);
+    holders[row] = values;
   }
 
   /** Takes a task's outputs, then lets ended runs go. */
@@ -441,13 +470,16 @@ export class Engine {
     const { temperature } = request.options;
     const specs = request.model.definition.cells[run.index]!.outputs;
     const at = specs.findIndex(({ name }) => name === "token");
-    if (temperature === 0) run.token = outputs[at]![row]!;
+    if (temperature === 0 && at >= 0) run.token = outputs[at]![row]!;
     else {
       const logits = specs.findIndex(({ name }) => name === "logits");
       const width = sizeOf(specs[logits]!.shape);
-      request.random = advance(request.random);
-      const uniform = uniformOf(request.random);
-      run.token = sample(outputs[logits]!, row * width, width, request.options, uniform);
+      if (temperature === 0) run.token = likeliest(outputs[logits]!, row * width, width);
+      else {
+        request.random = advance(request.random);
+        const uniform = uniformOf(request.random);
+        run.token = sample(outputs[logits]!, row * width, width, request.options, uniform);
+      }
     }
     if (run.token === generate!.stop) {
       this.#scheduler.finish(run.subgraph);
@@ -496,6 +528,7 @@ export class Engine {
     const { request } = from;
     const run = new EngineRun(request, from.index, from.inputs, [], from.generate);
     run.search = from.search;
+    run.held = from.held;
     run.beam = beam;
     run.steps = from.steps;
     run.done = from.done;
@@ -535,14 +568,13 @@ export class Engine {
     outbox.int(run.request.id);
     outbox.int(step);
     outbox.int(given(run.outputs));
-    for (const { output, cellOutput, shape, size } of run.outputs) {
+    for (const { output, cellOutput, dtype, shape, size } of run.outputs) {
       if (output < 0) continue;
       outbox.int(output);
-      const values = outputs[cellOutput]!;
-      if (token !== undefined && size === 1 && values instanceof Int32Array) {
+      if (token !== undefined && size === 1 && dtype === "int32") {
         tokenOut[0] = token;
         outbox.tensor(shape, tokenOut);
-      } else outbox.tensor(shape, values, at * size, size);
+      } else outbox.tensor(shape, outputs[cellOutput]!, at * size, size);
     }
   }
 
@@ -722,6 +754,8 @@ const GONE = undefined as unknown as EngineRun;
 const NO_FLOATS: Kept = { values: new Float32Array(0), length: 0 };
 const NO_INTEGERS: Kept = { values: new Int32Array(0), length: 0 };
 const FIRST_STEPS = 16;
+/** More than any cell has. */
+const MOST_INPUTS = 1024;
 const tokenOut = new Int32Array(1);
 /** Below this many values a loop is quicker than `set`. */
 const FEW = 24;

@@ -1,4 +1,4 @@
-import type { CellRun, Graph, Run, Series } from "../../models/definition.ts";
+import type { CellRun, Graph, Held, Run, Series } from "../../models/definition.ts";
 import { Fault } from "../core/faults.ts";
 import { checkTensor, sizeOf, type Tensor } from "../core/tensor.ts";
 import { BeamSearch } from "./beam.ts";
@@ -28,18 +28,24 @@ export class RequestGraph implements Graph {
         `a run of cell '${cell}' begins from ${from.length} runs, it reads ${spec.reads}`,
       );
     }
+    const held = spec.inputs.map(({ name }) => {
+      const input = inputs[name];
+      return input && "held" in input ? input.as : undefined;
+    });
     const series = spec.inputs.map(({ name, shape }) => {
       const input = inputs[name];
-      return input && "of" in input ? checkSeries(cell, name, shape, bindSeries(input)) : undefined;
+      if (input && "of" in input) return checkSeries(cell, name, shape, bindSeries(input));
+      return input && "held" in input ? checkHeld(request, name, shape, input) : undefined;
     });
     const values = spec.inputs.map(({ name }, i) =>
       series[i] ? NOTHING : checkInput(request, index, name, inputs[name] as Tensor | undefined),
     );
     const stepsOf = (i: number) => series[i]?.steps ?? (inputs[spec.inputs[i]!.name] as Tensor).shape[0]!;
-    const known = spec.inputs.length > 0 ? stepsOf(0) : (steps ?? 0);
+    const first = held.indexOf(undefined);
+    const known = first >= 0 ? stepsOf(first) : (steps ?? 0);
     spec.inputs.forEach(({ name }, i) => {
       const length = stepsOf(i);
-      if (length !== known)
+      if (length !== known && !held[i])
         throw new Fault("INVALID_INPUT", `input '${name}' has ${length} steps, others have ${known}`);
     });
     if (known < 1 || (generate && known !== 1)) {
@@ -52,6 +58,7 @@ export class RequestGraph implements Graph {
     run.steps = generate ? generate.maxSteps : known;
     if (generate?.beam) run.search = new BeamSearch(generate.beam, generate.stop, generate.maxSteps);
     if (series.some((one) => one)) run.series = series;
+    if (held.some((one) => one)) run.held = held;
     this.#countTime(run, generate ? 1 : known);
     request.runs = request.runs.length === 0 ? [run] : [...request.runs, run];
     return run;
@@ -98,6 +105,24 @@ function checkSeries(cell: string, name: string, shape: readonly number[], serie
   throw new Fault(
     "INTERNAL",
     `input '${name}' of cell '${cell}' gets [${series.shape.join(", ")}], expected ${expected}`,
+  );
+}
+
+function checkHeld(
+  { model: { definition } }: Request,
+  name: string,
+  [most = 0, ...rest]: readonly number[],
+  { held, as }: Held,
+): BoundSeries {
+  const series = bindSeries(held);
+  if (as === "values" && sizeOf(rest) !== sizeOf(series.shape)) {
+    const got = `${most} steps of [${series.shape.join(", ")}]`;
+    throw new Fault("INTERNAL", `input '${name}' gets ${got}, expected [${[most, ...rest].join(", ")}]`);
+  }
+  if (series.steps <= most) return series;
+  throw new Fault(
+    "TOO_LARGE",
+    `the input of model '${definition.name}' has ${series.steps} steps, its attention reaches over ${most}`,
   );
 }
 

@@ -4,7 +4,10 @@ import { sizeOf } from "../core/tensor.ts";
 
 /** An output of the model that a run gives. */
 export interface RunOutput {
-  /** Among the model's outputs, -1 where only other runs of the request take it, and among the cell's. */
+  /**
+   * Among the model's outputs, -1 where only other runs of the request take it; and among the cell's, -1 for the tokens that
+   * a generating run chose from logits.
+   */
   readonly output: number;
   readonly cellOutput: number;
   /** Whether the values of all steps are wanted, or of the last. */
@@ -54,10 +57,14 @@ export class OutputLists {
     const spec = cells[cell]!;
     const cellOutput = spec.outputs.findIndex((one) => one.name === output);
     const index = outputs.findIndex((one) => one.name === name);
-    if (cellOutput < 0 || (index < 0 && name !== undefined)) {
+    const isChosen =
+      cellOutput < 0 && output === "token" && spec.outputs.some((one) => one.name === "logits");
+    if ((cellOutput < 0 && !isChosen) || (index < 0 && name !== undefined)) {
       throw new Fault("INTERNAL", `model '${model}' cannot give '${output}' of '${spec.name}' as '${name}'`);
     }
-    const { shape, dtype } = spec.outputs[cellOutput]!;
+    const { shape, dtype } = isChosen ? CHOSEN : spec.outputs[cellOutput]!;
     return { output: index, cellOutput, all, dtype, shape, size: sizeOf(shape) };
   }
 }
+
+const CHOSEN = { shape: [], dtype: "int32" } as const;

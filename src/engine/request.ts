@@ -1,5 +1,5 @@
 import type { Values } from "../../kernels/kernel.ts";
-import type { CellRun, Run, Series } from "../../models/definition.ts";
+import type { CellRun, Held, Run, Series } from "../../models/definition.ts";
 import type { BeamSearch } from "./beam.ts";
 import type { EngineOptions } from "./messages.ts";
 import type { LoadedModel } from "./model.ts";
@@ -51,6 +51,8 @@ export class EngineRun implements Run {
   readonly from: readonly EngineRun[];
   /** By input of the cell: what gives its values when the run begins, where they do not come with the request. */
   series: readonly (BoundSeries | undefined)[] = NONE;
+  /** By input of the cell: whether a series is held, the same at every step, and as what. */
+  held: readonly (Held["as"] | undefined)[] = NONE;
   readonly generate: CellRun["generate"];
   /** The search that this run is a hypothesis of, and which. */
   search: BeamSearch | undefined;

@@ -41,6 +41,15 @@ export function sample(
   return order[weights.length - 1]!;
 }
 
+/** The likeliest token of `logits[from ... from + width]`; the lowest of equals. */
+export function likeliest(logits: ArrayLike<number>, from: number, width: number): number {
+  let best = 0;
+  for (let token = 1; token < width; token++) {
+    if (logits[from + token]! > logits[from + best]!) best = token;
+  }
+  return best;
+}
+
 /** The next state of a 32-bit generator (Weyl sequence); `uniformOf` turns a state into a number. */
 export function advance(state: number): number {
   return (state + 0x6d2b79f5) | 0;

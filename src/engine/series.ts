@@ -62,6 +62,14 @@ export function valuesOf(series: BoundSeries): Values {
   return collect === "all" ? values : pooled(collect, values, steps, size, make(size));
 }
 
+/** A series in front of zeros up to `length` values; or 1 for each of its steps and 0 behind. */
+export function heldValues(series: BoundSeries, as: "values" | "mask", length: number): Float32Array {
+  const values = new Float32Array(length);
+  if (as === "mask") values.fill(1, 0, series.steps);
+  else values.set(valuesOf(series));
+  return values;
+}
+
 /** Puts together what the parts gave at step `step`, those that ran backwards at `turned`. */
 function mergeStep(
   { parts, merge, shape }: BoundSeries,
