@@ -14,22 +14,37 @@ export interface ImportOptions {
   readonly shape?: readonly string[];
   readonly constant?: readonly string[];
   readonly context?: string;
+  readonly prefix?: string;
+  readonly embedding?: string;
+  readonly linear?: readonly string[];
+  readonly nonlinearity?: "tanh" | "relu";
+  readonly collect?: "last" | "all";
 }
 
 /** Makes a model folder of a foreign file, and says what is in it and how to try it. */
 export async function importFile(source: string, options: ImportOptions): Promise<void> {
   const { out, name, form, program, output, state, batchAxis, shape, constant, context } = options;
+  const { prefix, embedding, linear, nonlinearity, collect } = options;
   const integers = (text: string) => text.split(",").map(numberOf);
   const imported = await importModel(source, {
     ...(name === undefined ? {} : { name }),
-    ...(form === undefined ? {} : { form }),
-    ...(program === undefined ? {} : { program }),
-    ...(output ? { outputs: output } : {}),
-    ...(state ? { states: pairs(state).map(([input, next]) => ({ input, output: next })) } : {}),
-    ...(batchAxis ? { batchAxes: record(batchAxis, numberOf) } : {}),
-    ...(shape ? { shapes: record(shape, integers) } : {}),
-    ...(constant ? { constants: record(constant, numberOf) } : {}),
-    ...(context === undefined ? {} : { context: contextOf(context) }),
+    onnx: {
+      ...(form === undefined ? {} : { form }),
+      ...(program === undefined ? {} : { program }),
+      ...(output ? { outputs: output } : {}),
+      ...(state ? { states: pairs(state).map(([input, next]) => ({ input, output: next })) } : {}),
+      ...(batchAxis ? { batchAxes: record(batchAxis, numberOf) } : {}),
+      ...(shape ? { shapes: record(shape, integers) } : {}),
+      ...(constant ? { constants: record(constant, numberOf) } : {}),
+      ...(context === undefined ? {} : { context: contextOf(context) }),
+    },
+    torch: {
+      ...(prefix === undefined ? {} : { prefix }),
+      ...(embedding === undefined ? {} : { embedding }),
+      ...(linear ? { linear } : {}),
+      ...(nonlinearity === undefined ? {} : { nonlinearity }),
+      ...(collect === undefined ? {} : { collect }),
+    },
   });
   await writeModel(out, imported);
   const { lane, why, notes } = imported;

@@ -22,7 +22,7 @@ export async function inspect(model: string): Promise<void> {
 }
 
 async function inspectFile(file: string): Promise<void> {
-  const imported = await importModel(file, {});
+  const imported = await importModel(file);
   const { lane, why, notes } = imported;
   if (lane === "cellular") {
     const folder = await mkdtemp(join(tmpdir(), "cellbatch-inspect-"));

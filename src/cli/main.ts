@@ -84,7 +84,7 @@ program
 program
   .command("import")
   .description(
-    "make a model folder of an ONNX file: one step of a model, or whole sequences with LSTM, GRU or RNN nodes",
+    "make a model folder of an ONNX file (one step, or sequences with LSTM, GRU or RNN nodes) or of a PyTorch state dict in safetensors",
   )
   .argument("<source>", "the file")
   .requiredOption("--out <folder>", "folder to write, new or of a model")
@@ -99,11 +99,25 @@ program
   .addOption(repeated("--shape <name=dims>", "shape of one row at one step, as 3,4; may be repeated"))
   .addOption(repeated("--constant <name=value>", "input that never changes; may be repeated"))
   .option("--context <input=size>", "put the last values of an input before its next ones")
+  .option("--prefix <prefix>", "state dict: what stands before weight_ih_l0; the only one by default")
+  .option("--embedding <name>", "state dict: matrix of the embedding; found by name")
+  .addOption(
+    repeated("--linear <name>", "state dict: matrix of a linear layer behind; may be repeated, in order"),
+  )
+  .addOption(
+    new Option("--nonlinearity <name>", "state dict of nn.RNN: tanh by default").choices(["tanh", "relu"]),
+  )
+  .addOption(
+    new Option("--collect <steps>", "state dict: outputs of the last step or of all").choices([
+      "last",
+      "all",
+    ]),
+  )
   .action((source: string, options: ImportOptions) => importFile(source, options));
 
 program
   .command("inspect")
-  .description("show program, tensors and cells of a model, or of what would be made of an ONNX file")
+  .description("show program, tensors and cells of a model, or of what would be made of a file")
   .argument("<model>", "name of a model of the zoo, a model's folder, or a file to import")
   .action((model: string) => inspect(model));
 

@@ -1,31 +1,18 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it } from "vitest";
 import { importOnnxBytes } from "../../../models/import/onnx/import-onnx.ts";
-import { writeModel } from "../../../models/write-model.ts";
 import { sizeOf, type Tensor } from "../../../src/core/tensor.ts";
-import { createRuntime } from "../../../src/runtime/create.ts";
-import type { Runtime } from "../../../src/runtime/types.ts";
-import { bytesOf, type Case, cases, difference, lengthsOf, rowOf } from "./cases.ts";
+import { serveImported } from "../serve.ts";
+import { bytesOf, cases, difference, lengthsOf, rowOf } from "./cases.ts";
 import type { Steps } from "./evaluate.ts";
-
-async function serve(one: Case): Promise<Runtime> {
-  const imported = importOnnxBytes(bytesOf(one), { name: "case", outputs: Object.keys(one.outputs) });
-  const folder = await mkdtemp(join(tmpdir(), "cellbatch-served-"));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  await writeModel(folder, imported);
-  const runtime = await createRuntime({ models: [folder], inline: true });
-  onTestFinished(() => runtime.close(0));
-  return runtime;
-}
 
 /** Whole sequences; the two others of a case with sequence lengths are shorter. */
 const whole = cases.filter(({ states }) => !states);
 
 describe("an imported ONNX model, served to all its rows at once, gives what the whole graph gives", () => {
   it.each(whole.map((one) => [one.name, one] as const))("%s", async (_, one) => {
-    const runtime = await serve(one);
+    const runtime = await serveImported(
+      importOnnxBytes(bytesOf(one), { name: "case", outputs: Object.keys(one.outputs) }),
+    );
     const { inputs } = runtime.models[0]!;
     const given = Object.keys(one.inputs).filter((name) => name !== "lengths");
     const lengths = lengthsOf(one);
