@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { Fault } from "../core/faults.ts";
-import { float32 } from "../core/tensor.ts";
+import { float32, type Tensor } from "../core/tensor.ts";
 import { createRuntime } from "../runtime/create.ts";
 import type { ModelInfo, RequestOptions, Runtime, Values } from "../runtime/types.ts";
 import { modelPath } from "./paths.ts";
@@ -82,11 +82,13 @@ async function runAudio(
   await reading;
 }
 
+/** The texts among the outputs, or the numbers where there is none. */
 function textOf(outputs: Values): string {
-  return Object.values(outputs)
-    .map((value) =>
-      typeof value === "string" ? value : Array.from(value.data, (number) => number.toFixed(4)).join(" "),
-    )
+  const values = Object.values(outputs);
+  const texts = values.filter((value) => typeof value === "string");
+  if (texts.length > 0) return texts.join(" ");
+  return (values as Tensor[])
+    .map(({ data }) => Array.from(data, (number) => number.toFixed(4)).join(" "))
     .join(" ");
 }
 
