@@ -149,8 +149,3 @@ function numberOf(digits: string): number | bigint {
   const value = Number(digits);
   return Number.isSafeInteger(value) || /[.eE]/.test(digits) ? value : BigInt(digits);
 }
-
-/** Values of a tensor as JSON array items; what JSON cannot say is written as the tokens that `parseJson` takes. */
-export function joinNumbers(data: Float32Array | Int32Array): string {
-  return data.join(",");
-}
