@@ -58,7 +58,7 @@ function readText(model: ModelInfo, { name, shape, source }: InputTensor): strin
     const [element] = readElements(model, name, source.bytes, 1);
     return utf8(name, element!);
   }
-  const values = flatten(name, source.values, 1);
+  const values = flatten(name, source.values, shape.length);
   const [value] = values;
   if (typeof value === "string") return value;
   if (value instanceof Uint8Array) return utf8(name, value);
