@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import type { Runtime } from "../runtime/types.ts";
+import { type Grpc, startGrpc } from "./grpc/server.ts";
 import { createApp, type HttpLimits } from "./http/app.ts";
 import { addBodies, addInferRoutes } from "./http/infer-routes.ts";
 import { addModelRoutes } from "./http/model-routes.ts";
@@ -20,6 +21,8 @@ export interface ServerSettings {
   readonly host?: string;
   /** Of HTTP and WebSocket; 0 takes a free one. @default 8080 */
   readonly port?: number;
+  /** Of gRPC; 0 takes a free one. @default no gRPC */
+  readonly grpcPort?: number;
   readonly limits?: Partial<ServerLimits>;
   /** What answers index, load and unload. @default the runtime's models, which cannot change */
   readonly repository?: Repository;
@@ -32,6 +35,7 @@ export interface ServerSettings {
 export interface Server {
   readonly host: string;
   readonly port: number;
+  readonly grpcPort?: number;
   /** Refuses new work, lets what runs finish for up to `drainMs` (default 10 000), hands back sessions, closes. */
   close(drainMs?: number): Promise<void>;
 }
@@ -51,10 +55,10 @@ const DEFAULTS: ServerLimits = {
   sequenceRequests: 64,
 };
 
-/** Serves a runtime over WebSocket and HTTP. Rejects where a port cannot be had. Does not close the runtime. */
+/** Serves a runtime over WebSocket and HTTP, and gRPC where it has a port. Rejects where a port cannot be had. Does not close the runtime. */
 export async function startServer(settings: ServerSettings): Promise<Server> {
   const { runtime, host = "127.0.0.1", port = 8080, version = "0", unexpected = () => {} } = settings;
-  const { repository = fixedRepository(runtime) } = settings;
+  const { grpcPort, repository = fixedRepository(runtime) } = settings;
   const limits = { ...DEFAULTS, ...settings.limits };
   let ready = true;
   const isReady = () => ready;
@@ -65,7 +69,7 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   const app = await createApp(limits, { version, unexpected });
   const sockets = openSockets(app.server, doorway, limits, isReady);
   const registry = metricsOf(runtime, () => sockets.size, sequences);
-  const door = { doorway, inference, repository, statistics, limits, version, isReady };
+  const door = { doorway, inference, repository, statistics, limits, version, isReady, unexpected };
   addBodies(app, limits);
   addServerRoutes(app, door);
   addModelRoutes(app, door);
@@ -75,14 +79,18 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   );
   const closeAll = async () => {
     sequences.close();
-    await sockets.close();
+    await Promise.all([sockets.close(), grpc?.close()]);
     await app.close();
   };
-  await app.listen({ host, port }).catch(async (error) => {
+  let grpc: Grpc | undefined;
+  try {
+    if (grpcPort !== undefined) grpc = await startGrpc(host, grpcPort, door);
+    await app.listen({ host, port });
+  } catch (error) {
     sockets.goAway();
     await closeAll();
     throw error;
-  });
+  }
   const close = async (drainMs = 10_000) => {
     ready = false;
     inference.stopAdmitting();
@@ -94,7 +102,8 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
     }
     await closeAll();
   };
-  return { host, port: (app.server.address() as AddressInfo).port, close };
+  const bound = { host, port: (app.server.address() as AddressInfo).port };
+  return { ...bound, ...(grpc ? { grpcPort: grpc.port } : {}), close };
 }
 
 const DRAIN_CHECK_MS = 10;
