@@ -7,6 +7,7 @@ import {
   status,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { Fault } from "../../core/faults.ts";
 import type { Inference } from "../oip/inference.ts";
 import { configOf, extensions, metadataOf, modelOf } from "../oip/metadata.ts";
 import { refuseReserved } from "../oip/parameters.ts";
@@ -49,9 +50,11 @@ export async function startGrpc(host: string, port: number, door: GrpcDoor): Pro
   server.addService(health, healthOf(door.isReady, streams));
   const address = `${host.includes(":") ? `[${host}]` : host}:${port}`;
   const bound = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error, taken) =>
-      error ? reject(error) : resolve(taken),
-    );
+    server.bindAsync(address, ServerCredentials.createInsecure(), (cause, taken) => {
+      if (!cause) return resolve(taken);
+      const message = `port ${port} of ${host} for gRPC cannot be had: ${cause.message}`;
+      reject(new Fault("INTERNAL", message, { cause }));
+    });
   });
   return {
     port: bound,

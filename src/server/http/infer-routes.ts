@@ -41,7 +41,9 @@ export function addInferRoutes(app: App, door: HttpDoor): void {
     addRoute(app, {
       method: "POST",
       url: `${path}/infer`,
-      summary: "One request, or one request of a sequence; tensors in JSON or after it",
+      summary: "One request, or one request of a sequence",
+      description:
+        "With the header Inference-Header-Content-Length the body is that many bytes of JSON and then the bytes of the tensors that have a binary_data_size.",
       params: schemas.ModelPath,
       body: schemas.InferBody,
       reply: schemas.InferReply,
@@ -78,6 +80,8 @@ export function addInferRoutes(app: App, door: HttpDoor): void {
       summary: "As generate, with the outputs of every step as a server-sent event",
       params: schemas.ModelPath,
       body: schemas.GenerateBody,
+      reply: schemas.EventsReply,
+      replyType: "text/event-stream",
       handler: async (request, reply) => {
         const { request: asked, nameOf } = readHttpGenerate(request);
         const events = eventsOf(door, asked, goneSignal(reply), nameOf);

@@ -23,21 +23,31 @@ export interface Route {
   readonly method: "GET" | "POST";
   readonly url: string;
   readonly summary: string;
+  readonly description?: string;
   readonly params?: z.ZodType;
   readonly body?: z.ZodType;
   /** What is answered with status 200; nothing where it is left out. */
   readonly reply?: z.ZodType;
+  /** Content type of the answer. @default "application/json" */
+  readonly replyType?: string;
   readonly handler: (request: FastifyRequest, reply: FastifyReply) => unknown;
 }
 
 /** Adds a route, and 405 for its other methods. */
-export function addRoute(app: App, { method, url, summary, params, body, reply, handler }: Route): void {
-  const response = {
-    ...(reply ? { 200: reply } : {}),
-    "4xx": ErrorReply,
-    "5xx": ErrorReply,
+export function addRoute(app: App, route: Route): void {
+  const { method, url, summary, description, params, body, reply, replyType, handler } = route;
+  const content = reply && {
+    description: "Success",
+    content: { [replyType ?? JSON_TYPE]: { schema: reply } },
   };
-  const schema = { summary, response, ...(params ? { params } : {}), ...(body ? { body } : {}) };
+  const response = { ...(content ? { 200: content } : {}), "4xx": ErrorReply, "5xx": ErrorReply };
+  const schema = {
+    summary,
+    response,
+    ...(description ? { description } : {}),
+    ...(params ? { params } : {}),
+    ...(body ? { body } : {}),
+  };
   app.route({ method, url, schema, handler });
   app.route({
     method: OTHER_METHODS.filter((other) => other !== method),
@@ -50,4 +60,5 @@ export function addRoute(app: App, { method, url, summary, params, body, reply, 
   });
 }
 
+const JSON_TYPE = "application/json";
 const OTHER_METHODS: readonly HTTPMethods[] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];

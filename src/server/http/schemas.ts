@@ -98,6 +98,8 @@ export const InferReply = z.object({
 
 export const GenerateReply = z.looseObject({ model_name: z.string(), model_version: z.string() });
 
+export const EventsReply = z.string().meta({ description: "Lines `data: {...}`, an empty line after each." });
+
 export const LiveReply = z.object({ live: z.boolean() });
 export const ReadyReply = z.object({ ready: z.boolean() });
 export const ModelReadyReply = z.object({ name: z.string(), ready: z.boolean() });
