@@ -19,9 +19,10 @@ const program = new Command("cellbatch")
 
 program
   .command("serve")
-  .description("serve models over WebSocket until SIGTERM or SIGINT")
+  .description("serve models over WebSocket, HTTP and gRPC until SIGTERM or SIGINT")
   .option("--host <address>", "address to listen on", "127.0.0.1")
   .option("--port <number>", "port to listen on; 0 takes a free one", integer(0, 65_535), 8080)
+  .option("--grpc-port <number>", "port of gRPC; 0 takes a free one; no gRPC by default", integer(0, 65_535))
   .addOption(modelOption())
   .option("--engines <count>", "engine threads; one per core by default", integer(1, 1024))
   .option("--threads <count>", "threads of each engine's ONNX Runtime", integer(1, 1024), 1)
@@ -48,7 +49,7 @@ program
       .choices(["debug", "info", "warn", "error", "silent"])
       .default("warn"),
   )
-  .action((options: Parameters<typeof serve>[0] & { policy: PolicyName }) => serve(options));
+  .action((options: Parameters<typeof serve>[0] & { policy: PolicyName }) => serve(options, version()));
 
 program
   .command("run")

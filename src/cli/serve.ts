@@ -9,6 +9,7 @@ import { modelPaths } from "./paths.ts";
 export interface ServeOptions {
   readonly host: string;
   readonly port: number;
+  readonly grpcPort?: number;
   readonly model?: readonly string[];
   readonly engines?: number;
   readonly threads: number;
@@ -19,9 +20,9 @@ export interface ServeOptions {
   readonly logLevel: string;
 }
 
-/** Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. */
-export async function serve(options: ServeOptions): Promise<void> {
-  const { host, port, engines, threads, maxBatch, maxActive, policy, drainMs } = options;
+/** Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. `version` is this program's. */
+export async function serve(options: ServeOptions, version: string): Promise<void> {
+  const { host, port, grpcPort, engines, threads, maxBatch, maxActive, policy, drainMs } = options;
   const log = pino({ level: options.logLevel }, pino.destination(2));
   const started = performance.now();
   const { paths, missing } = modelPaths(options.model);
@@ -33,25 +34,29 @@ export async function serve(options: ServeOptions): Promise<void> {
     ...(engines === undefined ? {} : { engines }),
     ...(maxBatch === undefined ? {} : { maxBatch }),
   });
-  const server = await startServer({ runtime, host, port }).catch(async (error: NodeJS.ErrnoException) => {
-    await runtime.close(0);
-    throw error.code === "EADDRINUSE"
-      ? new Fault(
-          "INTERNAL",
-          `port ${port} of ${host} is in use: stop what listens there or choose another --port`,
-        )
-      : error;
-  });
+  const unexpected = (error: unknown) =>
+    log.error({ err: error }, "a request failed for no fault of its own");
+  const grpc = grpcPort === undefined ? {} : { grpcPort };
+  const server = await startServer({ runtime, host, port, ...grpc, version, unexpected }).catch(
+    async (error: NodeJS.ErrnoException) => {
+      await runtime.close(0);
+      if (error.code !== "EADDRINUSE") throw error;
+      const message = `port ${port} of ${host} is in use: stop what listens there or choose another --port`;
+      throw new Fault("INTERNAL", message);
+    },
+  );
   for (const model of runtime.models) print(modelLine(model));
   for (const { name, reason } of missing) print(`${name.padEnd(12)} not served: ${reason}`);
   const address = `${host.includes(":") ? `[${host}]` : host}:${server.port}`;
+  const grpcAddress = server.grpcPort === undefined ? "" : ` and gRPC on port ${server.grpcPort}`;
   print(
-    `\nServing ${runtime.models.length} models with ${runtime.stats().engines} engines on ${address}, ready after ${Math.round(performance.now() - started)} ms. Try:\n`,
+    `\nServing ${runtime.models.length} models with ${runtime.stats().engines} engines on ${address}${grpcAddress}, ready after ${Math.round(performance.now() - started)} ms. Try:\n`,
   );
   const shown = runtime.models.find(({ example }) => example);
   if (shown) {
     const message = { type: "infer", id: "1", model: shown.name, inputs: shown.example };
     print(`  npx wscat -s cellbatch.v1 -w 1 -c ws://${address}/v1/stream -x '${JSON.stringify(message)}'`);
+    print(`  curl -d '${JSON.stringify(shown.example)}' http://${address}/v2/models/${shown.name}/generate`);
     print(`  npx cellbatch run ${shown.name} ${JSON.stringify(Object.values(shown.example!)[0])}\n`);
   }
   log.info({ address, models: runtime.models.map(({ name }) => name) }, "serving");

@@ -13,6 +13,7 @@ export const faults = {
   RATE_LIMITED: { http: 429, grpc: 8, retry: true },
   SHUTTING_DOWN: { http: 503, grpc: 14, retry: true },
   INTERNAL: { http: 500, grpc: 13, retry: true },
+  UNSUPPORTED: { http: 501, grpc: 12, retry: false },
 } as const satisfies Record<string, { http: number; grpc: number; retry: boolean }>;
 
 export type FaultCode = keyof typeof faults;

@@ -7,8 +7,10 @@ type Submit = (listener: Listener) => Handle;
 export function resultOf(submit: Submit, signal: AbortSignal | undefined): Promise<Result> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) throw new Fault("CANCELLED", "the signal was aborted before the request was made");
+    let handle: Handle | undefined;
+    const cancel = () => handle?.cancel();
     const end = () => signal?.removeEventListener("abort", cancel);
-    const handle = submit({
+    handle = submit({
       done: (result) => {
         end();
         resolve(result);
@@ -18,7 +20,6 @@ export function resultOf(submit: Submit, signal: AbortSignal | undefined): Promi
         reject(fault);
       },
     });
-    const cancel = () => handle.cancel();
     signal?.addEventListener("abort", cancel, { once: true });
   });
 }

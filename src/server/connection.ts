@@ -31,7 +31,7 @@ interface Stream {
 
 /** Serves the requests and sessions of one socket. */
 export class Connection {
-  readonly #runtime: Runtime;
+  readonly #runtime: Pick<Runtime, "submit" | "open">;
   readonly #outbox: Outbox;
   readonly #limits: ConnectionLimits;
   readonly #streams = new Map<string, Stream>();
@@ -39,7 +39,7 @@ export class Connection {
 
   constructor(
     ws: WebSocket,
-    runtime: Runtime,
+    runtime: Pick<Runtime, "submit" | "open">,
     limits: ConnectionLimits,
     outbox: (pace: { pause(): void; resume(): void }) => Outbox,
   ) {

@@ -1,8 +1,9 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { Runtime, RuntimeStats } from "../runtime/types.ts";
+import type { Sequences } from "./oip/sequences.ts";
 
 /** What Prometheus sees of a runtime; read when it is asked for. */
-export function metricsOf(runtime: Runtime, connections: () => number): Registry {
+export function metricsOf(runtime: Runtime, connections: () => number, sequences: Sequences): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const gauge = (name: string, help: string, read: () => number) =>
@@ -34,6 +35,17 @@ export function metricsOf(runtime: Runtime, connections: () => number): Registry
     () => runtime.stats().active,
   );
   gauge("rows", "Rows of the last task, summed over engines.", () => runtime.stats().rows);
+  gauge("sequences", "Open sequences of HTTP and gRPC.", () => sequences.size);
+  new Counter({
+    name: "cellbatch_sequences_ended_total",
+    help: "Sequences that ended before their clients said so, by reason.",
+    labelNames: ["reason"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [reason, count] of sequences.ended) this.inc({ reason }, count);
+    },
+  });
   gauge("engines", "Engines.", () => runtime.stats().engines);
   counter("accepted", "Requests and sessions that were accepted.", "accepted");
   counter("completed", "Requests and sessions that ended with a result.", "completed");

@@ -1,28 +1,8 @@
 import { Fault } from "../core/faults.ts";
 import type { Tensor } from "../core/tensor.ts";
 import type { Value, Values } from "../runtime/types.ts";
+import { datatypeOf, datatypes, wireNames } from "./datatypes.ts";
 import type { WireTensor, WireValues } from "./protocol.ts";
-
-/** Element types of the Open Inference Protocol: bytes per value, how one is read, and what it becomes here. */
-const datatypes: Record<string, Datatype> = {
-  FP32: { bytes: 4, to: "float32", read: (view, at) => view.getFloat32(at, true) },
-  FP64: { bytes: 8, to: "float32", read: (view, at) => view.getFloat64(at, true) },
-  INT8: { bytes: 1, to: "int32", read: (view, at) => view.getInt8(at) },
-  INT16: { bytes: 2, to: "int32", read: (view, at) => view.getInt16(at, true) },
-  INT32: { bytes: 4, to: "int32", read: (view, at) => view.getInt32(at, true) },
-  INT64: { bytes: 8, to: "int32", read: (view, at) => Number(view.getBigInt64(at, true)) },
-  UINT8: { bytes: 1, to: "int32", read: (view, at) => view.getUint8(at) },
-  UINT16: { bytes: 2, to: "int32", read: (view, at) => view.getUint16(at, true) },
-  UINT32: { bytes: 4, to: "int32", read: (view, at) => view.getUint32(at, true) },
-  UINT64: { bytes: 8, to: "int32", read: (view, at) => Number(view.getBigUint64(at, true)) },
-  BOOL: { bytes: 1, to: "int32", read: (view, at) => view.getUint8(at) },
-};
-
-interface Datatype {
-  readonly bytes: number;
-  readonly to: "float32" | "int32";
-  readonly read: (view: DataView, at: number) => number;
-}
 
 /** Where the values of a binary frame come from, in order. */
 export interface BinaryData {
@@ -58,7 +38,7 @@ function readTensor(
 ): Tensor {
   const refuse = (why: string) => new Fault("INVALID_INPUT", `input '${name}' ${why}`);
   const { datatype, shape, data, parameters } = wire;
-  const type = Object.hasOwn(datatypes, datatype) ? datatypes[datatype]! : undefined;
+  const type = datatypeOf(datatype);
   if (!type) {
     throw refuse(`has datatype '${datatype}', expected one of ${Object.keys(datatypes).join(", ")}`);
   }
@@ -66,6 +46,7 @@ function readTensor(
   const given = data ? data.length : (parameters?.binary_data_size ?? 0) / type.bytes;
   if ((data === undefined) === (parameters === undefined))
     throw refuse("needs either data or a binary_data_size");
+  if (data && !type.inJson) throw refuse(`is ${datatype}, which only a binary frame can carry`);
   if (given !== count) throw refuse(`has ${given} values, its shape [${shape.join(", ")}] needs ${count}`);
   const view = parameters ? takeBinary(name, parameters.binary_data_size, binary) : undefined;
   const values = type.to === "float32" ? new Float32Array(count) : new Int32Array(count);
@@ -93,7 +74,7 @@ export function writeValues(values: Values, chunks: Uint8Array[] | undefined): W
       continue;
     }
     const { shape, data } = value;
-    const datatype = value.dtype === "float32" ? "FP32" : "INT32";
+    const datatype = wireNames[value.dtype];
     if (chunks) {
       chunks.push(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
       wire[name] = { datatype, shape, parameters: { binary_data_size: data.byteLength } };

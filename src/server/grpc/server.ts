@@ -1,0 +1,157 @@
+import {
+  Server as GrpcServer,
+  type handleUnaryCall,
+  ServerCredentials,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  status,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import { Fault } from "../../core/faults.ts";
+import type { Inference } from "../oip/inference.ts";
+import { configOf, extensions, metadataOf, modelOf } from "../oip/metadata.ts";
+import { refuseReserved } from "../oip/parameters.ts";
+import type { Repository } from "../oip/repository.ts";
+import type { SequenceLimits } from "../oip/sequences.ts";
+import type { Doorway, Statistics } from "../oip/statistics.ts";
+import { failureOf } from "./failures.ts";
+import { readRequest, type WireRequest, writeAnswer } from "./messages.ts";
+import { loadServices } from "./protos.ts";
+import { ALLOWED_RESERVED, type InferStream, serveStream } from "./stream-infer.ts";
+
+/** What the calls answer from. */
+export interface GrpcDoor {
+  readonly doorway: Doorway;
+  readonly inference: Inference;
+  readonly repository: Repository;
+  readonly statistics: Statistics;
+  readonly limits: SequenceLimits & { readonly bodyBytes: number; readonly slowMs: number };
+  /** Of this server, for its metadata. */
+  readonly version: string;
+  readonly isReady: () => boolean;
+  readonly unexpected: (error: unknown) => void;
+}
+
+export interface Grpc {
+  readonly port: number;
+  /** Ends open streams after their answers, and resolves once all calls are over. */
+  close(): Promise<void>;
+}
+
+/** Serves `inference.GRPCInferenceService` and the standard health service. Rejects where the port cannot be had. */
+export async function startGrpc(host: string, port: number, door: GrpcDoor): Promise<Grpc> {
+  const { inference, health } = loadServices();
+  const streams = new Set<{ readonly end: () => void }>();
+  const server = new GrpcServer({
+    "grpc.max_receive_message_length": door.limits.bodyBytes,
+    "grpc.max_send_message_length": -1,
+  });
+  server.addService(inference, inferenceOf(door, streams));
+  server.addService(health, healthOf(door.isReady, streams));
+  const address = `${host.includes(":") ? `[${host}]` : host}:${port}`;
+  const bound = await new Promise<number>((resolve, reject) => {
+    server.bindAsync(address, ServerCredentials.createInsecure(), (cause, taken) => {
+      if (!cause) return resolve(taken);
+      const message = `port ${port} of ${host} for gRPC cannot be had: ${cause.message}`;
+      reject(new Fault("INTERNAL", message, { cause }));
+    });
+  });
+  return {
+    port: bound,
+    close: async () => {
+      for (const stream of streams) stream.end();
+      const late = setTimeout(() => server.forceShutdown(), CLOSE_MS);
+      await new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+      clearTimeout(late);
+    },
+  };
+}
+
+const CLOSE_MS = 1000;
+
+interface OfModel {
+  readonly name: string;
+  readonly version: string;
+}
+
+function inferenceOf(door: GrpcDoor, streams: Set<{ end: () => void }>): UntypedServiceImplementation {
+  const { doorway, inference, repository, statistics, limits, version, isReady, unexpected } = door;
+  const unary =
+    <Request>(
+      answer: (request: Request, call: ServerUnaryCall<Request, object>) => object | Promise<object>,
+    ): handleUnaryCall<Request, object> =>
+    async (call, callback) => {
+      try {
+        callback(null, await answer(call.request, call));
+      } catch (error) {
+        callback(failureOf(error, unexpected));
+      }
+    };
+  const find = ({ name, version: wanted }: OfModel) => modelOf(doorway, name, wanted);
+  return {
+    ServerLive: unary(() => ({ live: true })),
+    ServerReady: unary(() => ({ ready: isReady() })),
+    ServerMetadata: unary(() => ({ name: "cellbatch", version, extensions })),
+    ModelReady: unary(({ name, version: wanted }: OfModel) => ({
+      ready: doorway.models.some((model) => model.name === name && (!wanted || wanted === model.version)),
+    })),
+    ModelMetadata: unary((request: OfModel) => metadataOf(find(request))),
+    ModelConfig: unary((request: OfModel) => ({ config: configOf(find(request), limits) })),
+    ModelStatistics: unary((request: OfModel) => {
+      const models = request.name === "" ? doorway.models : [find(request)];
+      return { model_stats: models.map((model) => statistics.of(model.name, model.version)) };
+    }),
+    RepositoryIndex: unary(({ ready }: { readonly ready: boolean }) => ({
+      models: repository.index().filter(({ state }) => !ready || state === "READY"),
+    })),
+    RepositoryModelLoad: unary(async ({ model_name }: { readonly model_name: string }) => {
+      await repository.load(model_name);
+      return {};
+    }),
+    RepositoryModelUnload: unary(async ({ model_name }: { readonly model_name: string }) => {
+      await repository.unload(model_name);
+      return {};
+    }),
+    ModelInfer: unary(async (wire: WireRequest, call) => {
+      const request = readRequest(wire);
+      refuseReserved(request.parameters, ALLOWED_RESERVED);
+      const gone = new AbortController();
+      call.on("cancelled", () => gone.abort());
+      return writeAnswer(await inference.infer(request, gone.signal));
+    }),
+    ModelStreamInfer: (call: InferStream) => {
+      const stream = serveStream(call, inference, limits, unexpected);
+      streams.add(stream);
+      call.on("close", () => streams.delete(stream));
+      call.on("end", () => streams.delete(stream));
+      call.on("cancelled", () => streams.delete(stream));
+    },
+  };
+}
+
+interface HealthRequest {
+  readonly service: string;
+}
+
+function healthOf(isReady: () => boolean, streams: Set<{ end: () => void }>): UntypedServiceImplementation {
+  const isKnown = ({ service }: HealthRequest) =>
+    service === "" || service === "inference.GRPCInferenceService";
+  const current = () => (isReady() ? "SERVING" : "NOT_SERVING");
+  return {
+    Check: ((call, callback) => {
+      if (isKnown(call.request)) callback(null, { status: current() });
+      else callback({ code: status.NOT_FOUND, details: `there is no service '${call.request.service}'` });
+    }) satisfies handleUnaryCall<HealthRequest, object>,
+    Watch: (call: ServerWritableStream<HealthRequest, object>) => {
+      call.write({ status: isKnown(call.request) ? current() : "SERVICE_UNKNOWN" });
+      const watcher = {
+        end: () => {
+          call.write({ status: "NOT_SERVING" });
+          call.end();
+        },
+      };
+      streams.add(watcher);
+      call.on("cancelled", () => streams.delete(watcher));
+    },
+  };
+}

@@ -1,0 +1,58 @@
+import { Fault } from "../../core/faults.ts";
+import { extensions } from "../oip/metadata.ts";
+import type { App } from "./app.ts";
+import { addRoute, type HttpDoor } from "./routes.ts";
+import * as schemas from "./schemas.ts";
+
+/** Adds what a client asks about the server and its repository of models. */
+export function addServerRoutes(app: App, { repository, version, isReady }: HttpDoor): void {
+  addRoute(app, {
+    method: "GET",
+    url: "/v2",
+    summary: "Name, version and extensions of the server",
+    reply: schemas.ServerReply,
+    handler: () => ({ name: "cellbatch", version, extensions }),
+  });
+  addRoute(app, {
+    method: "GET",
+    url: "/v2/health/live",
+    summary: "Whether the server answers at all",
+    reply: schemas.LiveReply,
+    handler: () => ({ live: true }),
+  });
+  addRoute(app, {
+    method: "GET",
+    url: "/v2/health/ready",
+    summary: "Whether the server takes requests; 503 while it shuts down",
+    reply: schemas.ReadyReply,
+    handler: (_, reply) => reply.code(isReady() ? 200 : 503).send({ ready: isReady() }),
+  });
+  addRoute(app, {
+    method: "POST",
+    url: "/v2/repository/index",
+    summary: "Models and whether they are ready",
+    body: schemas.IndexBody,
+    reply: schemas.IndexReply,
+    handler: ({ body }) => {
+      const onlyReady = (body as schemas.IndexBody)?.ready === true;
+      return repository.index().filter(({ state }) => !onlyReady || state === "READY");
+    },
+  });
+  for (const verb of ["load", "unload"] as const) {
+    addRoute(app, {
+      method: "POST",
+      url: `/v2/repository/models/:model/${verb}`,
+      summary: `${verb === "load" ? "Loads" : "Unloads"} a model, where the repository can`,
+      params: schemas.ModelPath,
+      body: schemas.RepositoryBody,
+      handler: async ({ params, body }, reply) => {
+        const { model } = params as schemas.ModelPath;
+        if (verb === "load" && (body as schemas.RepositoryBody)?.parameters?.config !== undefined) {
+          throw new Fault("UNSUPPORTED", `model '${model}' cannot be loaded with a config of the client's`);
+        }
+        await repository[verb](model);
+        return reply.send();
+      },
+    });
+  }
+}

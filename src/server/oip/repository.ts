@@ -1,0 +1,32 @@
+import { Fault } from "../../core/faults.ts";
+import type { Runtime } from "../../runtime/types.ts";
+
+export interface RepositoryEntry {
+  readonly name: string;
+  readonly version: string;
+  readonly state: "READY" | "UNAVAILABLE" | "LOADING" | "UNLOADING";
+  /** Why it is in that state; "" where nothing is to say. */
+  readonly reason: string;
+}
+
+/** The models that a server has or could have. `load` and `unload` reject with a `Fault`. */
+export interface Repository {
+  index(): readonly RepositoryEntry[];
+  load(model: string): Promise<void>;
+  unload(model: string): Promise<void>;
+}
+
+/** The models that a runtime was started with; it cannot change them while it runs. */
+export function fixedRepository(runtime: Pick<Runtime, "models">): Repository {
+  const refuse = async (verb: string, model: string) => {
+    throw new Fault(
+      "UNSUPPORTED",
+      `cannot ${verb} model '${model}': the models of this server are fixed while it runs; start it with the --model options you need`,
+    );
+  };
+  return {
+    index: () => runtime.models.map(({ name, version }) => ({ name, version, state: "READY", reason: "" })),
+    load: (model) => refuse("load", model),
+    unload: (model) => refuse("unload", model),
+  };
+}
