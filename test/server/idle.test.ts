@@ -10,7 +10,7 @@ let server: Server;
 
 beforeAll(async () => {
   runtime = await createRuntime({ models: [listenerModel()], inline: true });
-  server = await startServer({ runtime, port: 0, limits: { idleMs: 200, pingMs: 100 } });
+  server = await startServer({ runtime, port: 0, limits: { idleMs: 600, pingMs: 400 } });
 });
 
 afterAll(async () => {
@@ -23,7 +23,7 @@ describe("silence", () => {
     const client = await TestClient.open(server.port);
     client.send({ type: "open", id: "quiet", model: "listener" });
     client.send({ type: "open", id: "alive", model: "listener" });
-    const alive = setInterval(() => client.send({ type: "keepalive", id: "alive" }), 40);
+    const alive = setInterval(() => client.send({ type: "keepalive", id: "alive" }), 100);
     const evicted = await client.next({ type: "evicted" });
     clearInterval(alive);
     expect(evicted).toMatchObject({ id: "quiet", reason: "idle", state: expect.any(String) });
