@@ -5,7 +5,7 @@ import { type PolicyName, policies } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
 import { listModels } from "./models.ts";
 import { runModel } from "./run.ts";
-import { serve } from "./serve.ts";
+import type { ServeOptions } from "./serve.ts";
 
 const program = new Command("cellbatch")
   .description("Serves recurrent and other stateful sequence models with cellular batching.")
@@ -45,7 +45,11 @@ program
       .choices(["debug", "info", "warn", "error", "silent"])
       .default("warn"),
   )
-  .action((options: Parameters<typeof serve>[0] & { policy: PolicyName }) => serve(options, version()));
+  .action(async (options: ServeOptions & { policy: PolicyName }) => {
+    // Loaded here, since the other commands need no server and should not wait for one.
+    const { serve } = await import("./serve.ts");
+    await serve(options, version());
+  });
 
 program
   .command("run")
