@@ -7,7 +7,7 @@ import { type ImportOptions, importFile } from "./import.ts";
 import { inspect } from "./inspect.ts";
 import { listModels } from "./models.ts";
 import { runModel } from "./run.ts";
-import { serve } from "./serve.ts";
+import type { ServeOptions } from "./serve.ts";
 import { findSpeech } from "./vad.ts";
 import { type VerifyCommandOptions, verify } from "./verify.ts";
 
@@ -49,7 +49,11 @@ program
       .choices(["debug", "info", "warn", "error", "silent"])
       .default("warn"),
   )
-  .action((options: Parameters<typeof serve>[0] & { policy: PolicyName }) => serve(options, version()));
+  .action(async (options: ServeOptions & { policy: PolicyName }) => {
+    // Loaded here, since the other commands need no server and should not wait for one.
+    const { serve } = await import("./serve.ts");
+    await serve(options, version());
+  });
 
 program
   .command("run")

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import type { Runtime } from "../runtime/types.ts";
-import { type Grpc, startGrpc } from "./grpc/server.ts";
+import type { Grpc } from "./grpc/server.ts";
 import { createApp, type HttpLimits } from "./http/app.ts";
 import { addBodies, addInferRoutes } from "./http/infer-routes.ts";
 import { addModelRoutes } from "./http/model-routes.ts";
@@ -84,7 +84,10 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   };
   let grpc: Grpc | undefined;
   try {
-    if (grpcPort !== undefined) grpc = await startGrpc(host, grpcPort, door);
+    if (grpcPort !== undefined) {
+      const { startGrpc } = await import("./grpc/server.ts");
+      grpc = await startGrpc(host, grpcPort, door);
+    }
     await app.listen({ host, port });
   } catch (error) {
     sockets.goAway();

@@ -33,24 +33,36 @@ interface Operation {
   readonly requestBody?: { readonly content: { readonly "application/json": { readonly schema: Schema } } };
 }
 
+const steps = fc.integer({ min: 1, max: 3 });
+const number = fc.double({ min: -2, max: 2, noNaN: true });
+/** Inputs that one of the models takes. */
+const good = fc.oneof(
+  steps
+    .chain((count) => fc.array(number, { minLength: count * 4, maxLength: count * 4 }))
+    .map((data) => [{ name: "x", datatype: "FP32", shape: [data.length / 4, 4], data }]),
+  fc
+    .array(fc.constantFrom(..."abcdefgh"), { minLength: 1, maxLength: 5 })
+    .map((text) => [{ name: "text", datatype: "BYTES", shape: [1], data: [text.join("")] }]),
+);
+
 /** Values that reach further than chance would, by the name of the property. */
 const telling: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
+  inputs: good,
   name: fc.constantFrom("x", "text", "token", "h"),
   datatype: fc.constantFrom("FP32", "FP64", "INT64", "BYTES", "FP16", "BOOL"),
   shape: fc.array(fc.constantFrom(0, 1, 2, 4), { maxLength: 3 }),
   data: fc.array(fc.oneof(fc.constantFrom(0, 1, "a", true), fc.double()), { maxLength: 8 }),
-  parameters: fc.dictionary(
-    fc.constantFrom(
-      "sequence_id",
-      "sequence_start",
-      "sequence_end",
-      "timeout",
-      "seed",
-      "binary_data_output",
-      "top_k",
-    ),
-    fc.oneof(fc.boolean(), fc.nat(3), fc.string({ maxLength: 3 }), fc.double()),
-    { maxKeys: 4 },
+  parameters: fc.record(
+    {
+      sequence_id: fc.oneof(fc.nat(3), fc.string({ maxLength: 3 })),
+      sequence_start: fc.boolean(),
+      sequence_end: fc.boolean(),
+      binary_data_output: fc.boolean(),
+      timeout: fc.nat(),
+      seed: fc.nat(),
+      top_k: fc.oneof(fc.nat(3), fc.double()),
+    },
+    { requiredKeys: [] },
   ),
 };
 
@@ -72,6 +84,7 @@ function arbitraryOf(schema: Schema): fc.Arbitrary<unknown> {
   });
   const known = fc.record(Object.fromEntries(fields), { requiredKeys: [...required] });
   if (!additionalProperties) return known;
+  const apt = fc.constantFrom({}, { text: "ab" }, { text_input: "ab" }, { x: [[0, 1, 0, 1]] });
   const extra = fc.dictionary(
     fc.oneof(fc.constantFrom("x", "text", "text_input", "__proto__", "max_steps"), fc.string()),
     fc.oneof(
@@ -79,15 +92,16 @@ function arbitraryOf(schema: Schema): fc.Arbitrary<unknown> {
       telling.data!,
       fc.string(),
     ),
-    { maxKeys: 3 },
+    { maxKeys: 2 },
   );
-  return fc.tuple(known, extra).map(([a, b]) => ({ ...b, ...(a as object) }));
+  return fc
+    .tuple(known, apt, fc.option(extra))
+    .map(([fields, inputs, more]) => ({ ...more, ...inputs, ...(fields as object) }));
 }
 
-const segment = fc.oneof(
-  { weight: 6, arbitrary: fc.constantFrom("chain", "writer", "listener", "1") },
-  fc.string({ minLength: 1 }).map(encodeURIComponent),
-);
+const strange = fc.string({ minLength: 1 }).map(encodeURIComponent);
+const modelName = fc.oneof({ weight: 9, arbitrary: fc.constantFrom("chain", "writer", "listener") }, strange);
+const versionName = fc.oneof({ weight: 9, arbitrary: fc.constant("1") }, strange);
 
 /** Sends a request and demands an answer that is a result or a refusal. */
 async function answers(path: string, init: RequestInit): Promise<void> {
@@ -111,8 +125,8 @@ describe("every route of the documentation", () => {
     expect(routes.length).toBeGreaterThan(20);
     for (const { path, method, operation } of routes) {
       const filled = fc
-        .array(segment, { minLength: 2, maxLength: 2 })
-        .map((parts) => path.replace("{model}", parts[0]!).replace("{version}", parts[1]!));
+        .tuple(modelName, versionName)
+        .map(([model, version]) => path.replace("{model}", model).replace("{version}", version));
       const schema = operation.requestBody?.content["application/json"].schema;
       const body = schema
         ? fc.oneof(
@@ -124,7 +138,7 @@ describe("every route of the documentation", () => {
         fc.asyncProperty(filled, body, (url, text) =>
           answers(url, { method: method.toUpperCase(), ...(text === undefined ? {} : { body: text }) }),
         ),
-        { numRuns: schema ? 60 : 8 },
+        { numRuns: schema ? 120 : 8 },
       );
     }
     await expect.poll(() => runtime.stats().active, { timeout: 5000 }).toBe(0);
@@ -138,26 +152,39 @@ describe("the framing of binary tensors", () => {
     shape: fc.array(fc.constantFrom(0, 1, 2, 4), { maxLength: 3 }),
     parameters: fc.record({ binary_data_size: fc.oneof(fc.constantFrom(0, 5, 16, 32), fc.nat()) }),
   });
-  const json = fc.record({
+  /** A tensor of the right size, and its bytes. */
+  const right = fc
+    .tuple(steps, fc.constantFrom(["FP32", 4] as const, ["FP16", 2] as const))
+    .chain(([count, [datatype, size]]) =>
+      fc.uint8Array({ minLength: count * 4 * size, maxLength: count * 4 * size }).map((bytes) => ({
+        inputs: [{ name: "x", datatype, shape: [count, 4], parameters: { binary_data_size: bytes.length } }],
+        bytes,
+      })),
+    );
+  const wrong = fc.record({
     inputs: fc.array(tensor, { maxLength: 2 }),
-    parameters: fc.record({ binary_data_output: fc.boolean() }),
+    bytes: fc.uint8Array({ maxLength: 40 }),
   });
 
   it("answers or refuses any header, any sizes and any bytes", async () => {
     const header = fc.oneof(
-      fc.constantFrom(undefined, "0", "-1", "1e3", "9".repeat(30)),
+      { weight: 4, arbitrary: fc.constant(undefined) },
+      fc.constantFrom("0", "-1", "1e3", "9".repeat(30)),
       fc.nat(200).map(String),
     );
-    const coding = fc.constantFrom(undefined, undefined, undefined, "gzip", "deflate");
+    const coding = fc.oneof(
+      { weight: 8, arbitrary: fc.constant(undefined) },
+      fc.constantFrom("gzip", "deflate"),
+    );
     await fc.assert(
       fc.asyncProperty(
         fc.constantFrom("chain", "writer", "listener"),
-        json,
-        fc.uint8Array({ maxLength: 40 }),
+        fc.oneof(right, wrong),
+        fc.boolean(),
         header,
         coding,
-        (model, head, bytes, given, encoding) => {
-          const text = Buffer.from(JSON.stringify(head));
+        (model, { inputs, bytes }, binary_data_output, given, encoding) => {
+          const text = Buffer.from(JSON.stringify({ inputs, parameters: { binary_data_output } }));
           const headers: Record<string, string> = {
             "inference-header-content-length": given ?? `${text.length}`,
             ...(encoding ? { "content-encoding": encoding } : {}),

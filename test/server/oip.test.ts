@@ -9,12 +9,13 @@ import { jsonValuesOf } from "../../src/server/oip/write-tensors.ts";
 import { type Server, type ServerSettings, startServer } from "../../src/server/server.ts";
 import { chainModel, listenerModel } from "../fixtures/models.ts";
 
+/** JSON without integers that `JSON.parse` might round. */
+const exactJson = fc.json().filter((json) => !/\d{16}/.test(json));
+
 describe("JSON of clients", () => {
   it("is read as JSON.parse reads it, where that is exact", () => {
     fc.assert(
-      fc.property(fc.json({ noUnicodeString: false }), fc.constantFrom("", "NaN"), (json, token) => {
-        // Beyond 2^53 not every integer is a number; the next test is theirs.
-        fc.pre(!/(?<![\d.])\d{16,}(?![\d.eE])/.test(json));
+      fc.property(exactJson, fc.constantFrom("", "NaN"), (json, token) => {
         // A token beside it takes the slow and exact way through the same text.
         const text = token ? `[${json},${token}]` : json;
         const expected: unknown = JSON.parse(json);
