@@ -126,7 +126,7 @@ describe("a server", () => {
   let server: Server;
 
   async function start(settings: Partial<ServerSettings>): Promise<void> {
-    runtime = await createRuntime({ models: [chainModel(), listenerModel()], inline: true });
+    runtime = await createRuntime({ models: [chainModel("last", 256), listenerModel()], inline: true });
     server = await startServer({ runtime, port: 0, grpcPort: 0, ...settings });
   }
   afterEach(async () => {
@@ -160,7 +160,7 @@ describe("a server", () => {
     await start({});
     await infer("listener", { sequence_id: 1, sequence_start: true });
     const running = infer("chain", {}, 9000);
-    await expect.poll(() => runtime.stats().active).toBe(2);
+    await expect.poll(() => runtime.stats().active, { interval: 2 }).toBe(2);
     const closed = server.close(5000);
     const [fresh, ready] = await Promise.all([
       infer("chain", {}),
