@@ -17,7 +17,7 @@ import type { Codec } from "./codec.ts";
  * - `session`: the cell over input that arrives over time; answers its outputs of every step.
  * - `layers`: each layer over all steps of the layer before it, the first over the request's inputs; see `Layer`. Answers
  *   what `collect` takes of the last layer's outputs, given once through `head` where there is one; see `Collect`.
- * - `graph`: the cell once over a whole request; for models that cannot be cut into cells.
+ * - `graph`: the cell once over whole requests, for models that cannot be cut into cells; see `WholeGraph`.
  * - `custom`: what `unfold` says.
  */
 export type Program =
@@ -54,8 +54,41 @@ export type Program =
        */
       readonly head?: string;
     }
-  | { readonly kind: "graph"; readonly cell: string }
+  | WholeGraph
   | { readonly kind: "custom"; readonly unfold: Unfold };
+
+/**
+ * A graph whose requests are batched whole: they wait in buffers, and those of one batch are padded to the longest. An axis
+ * of -1 in the shape of an input or output is that of a request's steps; an input has one such axis at most, and all inputs
+ * of a request have as many steps. Outputs are cut back to the request's own steps; where the graph gives fewer or more than
+ * the batch has, to the same share of them, rounded up.
+ */
+export interface WholeGraph {
+  readonly kind: "graph";
+  readonly cell: string;
+  /** Input `[]` that gets each request's number of steps. */
+  readonly lengths?: string;
+  /** Input `[-1]` that gets 1 where a request has a step and 0 behind. */
+  readonly mask?: string;
+  /** By input: what stands behind a request's steps. @default 0 */
+  readonly pad: Readonly<Record<string, number>>;
+  /** Which buffer goes first where several are due; see `BufferSetOptions`. @default "oldest" */
+  readonly order: "fullest" | "oldest" | "round-robin";
+  /** Whether a batch that is not full goes as soon as the engine has nothing else to do. @default true */
+  readonly eager: boolean;
+  /** By ascending `upTo`, which only the last one lacks. @default one of 64 requests and 5 ms */
+  readonly buffers: readonly GraphBuffer[];
+}
+
+/** Where requests of some lengths wait for each other. */
+export interface GraphBuffer {
+  /** Most steps of a request in it. @default any number above those of the buffer before */
+  readonly upTo?: number;
+  /** Requests of one batch; 1 or more. */
+  readonly maxBatch: number;
+  /** Milliseconds from its first request until it goes, full or not; 0 to 60,000. */
+  readonly timeoutMs: number;
+}
 
 /**
  * What a decoder looks back at: the encoder's `output` of every step, in the order of the tokens, as the decoder's input

@@ -79,6 +79,12 @@ const Layer = z
   })
   .refine(({ forward, backward }) => forward !== undefined || backward !== undefined, "has no cell");
 
+const GraphBuffer = z.strictObject({
+  upTo: z.number().int().positive().optional(),
+  maxBatch: z.number().int().positive(),
+  timeoutMs: z.number().min(0).max(60_000),
+});
+
 const Program = z.discriminatedUnion("kind", [
   z.strictObject({
     kind: z.literal("chain"),
@@ -114,7 +120,19 @@ const Program = z.discriminatedUnion("kind", [
     collect: z.union([Collect, z.record(z.string(), Collect)]).default("last"),
     head: z.string().optional(),
   }),
-  z.strictObject({ kind: z.literal("graph"), cell: z.string() }),
+  z.strictObject({
+    kind: z.literal("graph"),
+    cell: z.string(),
+    lengths: z.string().optional(),
+    mask: z.string().optional(),
+    pad: z.record(z.string(), z.number()).default({}),
+    order: z.enum(["fullest", "oldest", "round-robin"]).default("oldest"),
+    eager: z.boolean().default(true),
+    buffers: z
+      .array(GraphBuffer)
+      .min(1)
+      .default([{ maxBatch: 64, timeoutMs: 5 }]),
+  }),
 ]);
 
 /** `model.json`, version 1. */

@@ -75,10 +75,7 @@ export function unfoldOf(model: ModelDefinition): Unfold {
       return (graph, inputs) => unfoldLayers(graph, program, inputs, model);
     case "graph":
       return () => {
-        throw new Fault(
-          "INVALID_REQUEST",
-          `model '${name}' has a program of kind '${program.kind}', which does not run yet`,
-        );
+        throw new Fault("INTERNAL", `model '${name}' is one graph and unfolds into no cells`);
       };
     case "custom":
       return program.unfold;

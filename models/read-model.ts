@@ -8,6 +8,7 @@ import type { Codec } from "./codec.ts";
 import type { ModelDefinition, Program, TextValue } from "./definition.ts";
 import { Manifest } from "./manifest.ts";
 import { CellReader, inside } from "./read-cell.ts";
+import { checkWholeGraph } from "./whole-graph.ts";
 
 /** Reads the model of a folder with a `model.json`. Throws INVALID_REQUEST that names file and field. */
 export async function readModel(folder: string): Promise<ModelDefinition> {
@@ -69,10 +70,7 @@ function checkCells(folder: string, program: Program, cells: readonly CellSpec[]
     const wanted = (program as unknown as Record<string, string | undefined>)[role];
     if (wanted !== undefined) find(folder, cells, wanted, `the program's ${role}`);
   }
-  if (program.kind === "graph") {
-    const why = "it was not cut into cells, and whole graphs are not run yet";
-    throw new Fault("INVALID_REQUEST", `${folder}: cell '${program.cell}' cannot be served: ${why}`);
-  }
+  if (program.kind === "graph") checkWholeGraph(folder, program, cells);
   if (program.kind === "seq2seq" && program.attention) checkAttention(folder, program, cells);
   if ((program.kind === "seq2seq" || program.kind === "generate") && program.beam) {
     const name = program.kind === "generate" ? program.cell : program.decoder;
@@ -157,6 +155,11 @@ function tensorsOf(
       const others = Array.from({ length: nBest - 1 }, (_, i) => ({ ...tokens[0]!, name: `token.${i + 2}` }));
       const score: TensorSpec = { name: "score", dtype: "float32", shape: [-1] };
       return { inputs: tokens, outputs: program.beam ? [...tokens, ...others, score] : tokens };
+    }
+    case "graph": {
+      const { inputs, outputs } = cell(program.cell);
+      const made = [program.lengths, program.mask];
+      return { inputs: inputs.filter(({ name }) => !made.includes(name)), outputs };
     }
     default:
       return { inputs: tokens, outputs: tokens };

@@ -92,7 +92,10 @@ export function valueInfo(
   elemType: number,
   shape: readonly (number | string)[],
 ): onnxProto.onnx.IValueInfoProto {
-  const dim = shape.map((size) => (typeof size === "string" ? { dimParam: size } : { dimValue: size }));
+  const dim = shape.map((size) => {
+    if (typeof size === "string") return { dimParam: size };
+    return size < 0 ? {} : { dimValue: size };
+  });
   return { name, type: { tensorType: { elemType, shape: { dim } } } };
 }
 

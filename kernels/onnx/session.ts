@@ -5,6 +5,8 @@ import { InferenceSession, type Tensor } from "onnxruntime-node";
 export interface Session {
   /** Reads `feeds` and writes into the arrays of `fetches`. A promise only where the synchronous binding is missing. */
   run(feeds: Tensors, fetches: Tensors): void | Promise<void>;
+  /** Reads `feeds` and makes new tensors for the outputs of these names, for graphs whose sizes only the run tells. */
+  infer(feeds: Tensors, names: readonly string[]): Tensors | Promise<Tensors>;
   dispose(): void | Promise<void>;
 }
 
@@ -22,6 +24,7 @@ export async function loadSession(onnx: Uint8Array, threads: number): Promise<Se
     const session = await InferenceSession.create(onnx, options);
     return {
       run: (feeds, fetches) => session.run(feeds, fetches).then(() => undefined),
+      infer: (feeds, names) => session.run(feeds, names) as Promise<Tensors>,
       dispose: () => session.release(),
     };
   }
@@ -31,6 +34,8 @@ export async function loadSession(onnx: Uint8Array, threads: number): Promise<Se
     run: (feeds, fetches) => {
       session.run(feeds, fetches, RUN_OPTIONS);
     },
+    infer: (feeds, names) =>
+      session.run(feeds, Object.fromEntries(names.map((name) => [name, null])), RUN_OPTIONS),
     dispose: () => session.dispose(),
   };
 }
@@ -46,7 +51,7 @@ const RUN_OPTIONS = {};
 
 interface NativeSession {
   loadModel(buffer: ArrayBufferLike, offset: number, length: number, options: object): void;
-  run(feeds: Tensors, fetches: Tensors, options: object): Tensors;
+  run(feeds: Tensors, fetches: Record<string, Tensor | null>, options: object): Tensors;
   dispose(): void;
 }
 

@@ -8,7 +8,8 @@ import { Fault, type FaultCode, faultCodes } from "../core/faults.ts";
 import { sizeOf, type Tensor } from "../core/tensor.ts";
 import type { BeamSearch } from "./beam.ts";
 import { checkInput, RequestGraph, runsBefore } from "./graph.ts";
-import { command, event, readOptions } from "./messages.ts";
+import { GraphLane, GraphRequest, writeGraphAnswer } from "./graph-lane.ts";
+import { command, type EngineOptions, event, readOptions } from "./messages.ts";
 import type { LoadedModel } from "./model.ts";
 import type { RunOutput } from "./outputs.ts";
 import { PacketReader, PacketWriter } from "./packet.ts";
@@ -18,7 +19,8 @@ import { advance, likeliest, sample, uniformOf } from "./sampling.ts";
 import { heldValues, valuesOf } from "./series.ts";
 
 export interface EngineSettings {
-  readonly models: readonly LoadedModel[];
+  /** In the order by which requests name them. */
+  readonly models: readonly (LoadedModel | GraphLane)[];
   readonly policy: Policy;
   readonly clock: Clock;
 }
@@ -31,26 +33,32 @@ export class Engine {
   cells = 0;
   tasks = 0;
   rows = 0;
-  readonly #models: readonly LoadedModel[];
+  readonly #models: readonly (LoadedModel | GraphLane)[];
+  readonly #lanes: readonly GraphLane[];
   readonly #clock: Clock;
   readonly #scheduler: Scheduler;
   /** By type of the scheduler. */
   readonly #modelOf: LoadedModel[] = [];
-  readonly #requests = new Map<number, Request>();
+  readonly #requests = new Map<number, Request | GraphRequest>();
   /** By number of the subgraph. */
   readonly #runs: EngineRun[] = [];
   readonly #quiet = new QuietRuns();
   /** By type and input, then by row: the held values that the kernel's staging place has there. */
   readonly #holders = new Map<number, Values[]>();
-  readonly #deadlines = new Heap<Request>((a, b) => a.deadlineMs < b.deadlineMs);
+  readonly #deadlines = new Heap<Request | GraphRequest>((a, b) => a.deadlineMs < b.deadlineMs);
   /** Room for the slots of one task. */
   readonly #reads: Int32Array;
   readonly #writes: Int32Array;
   #arrivals = 0;
+  /** Where the search for a due batch begins, so that no lane waits for the others; and whose turn it is. */
+  #firstLane = 0;
+  #isLanesTurn = false;
 
-  constructor({ models, policy, clock }: EngineSettings) {
-    this.#models = models;
+  constructor({ models: all, policy, clock }: EngineSettings) {
+    this.#models = all;
     this.#clock = clock;
+    this.#lanes = all.filter((model) => model instanceof GraphLane);
+    const models = all.filter((model): model is LoadedModel => !(model instanceof GraphLane));
     for (const model of models) {
       model.firstType = this.#modelOf.length;
       for (const _ of model.types) this.#modelOf.push(model);
@@ -67,8 +75,12 @@ export class Engine {
     return this.#requests.size;
   }
 
-  /** The earliest deadline on the clock, or `Infinity`. */
-  get nextDeadlineMs(): number {
+  /** When a deadline passes or a batch of whole requests is due, on the clock; `Infinity` where nothing waits. */
+  get nextWakeMs(): number {
+    return this.#lanes.reduce((least, lane) => Math.min(least, lane.nextDueMs), this.#nextDeadlineMs);
+  }
+
+  get #nextDeadlineMs(): number {
     for (;;) {
       const request = this.#deadlines.peek();
       if (!request?.ended) return request?.deadlineMs ?? Number.POSITIVE_INFINITY;
@@ -85,10 +97,17 @@ export class Engine {
   /** Runs one task; answers whether there was one. A promise where the kernel is asynchronous. */
   step(): boolean | Promise<boolean> {
     this.#expire();
+    // Cells and whole requests take turns where both wait.
+    this.#isLanesTurn = !this.#isLanesTurn && this.#lanes.length > 0;
+    if (this.#isLanesTurn) {
+      const ran = this.#runBatch(false);
+      if (ran) return ran;
+    }
     const task = this.#scheduler.next(0);
     if (!task) {
-      this.rows = 0;
-      return false;
+      const ran = this.#lanes.length > 0 && this.#runBatch(true);
+      if (!ran) this.rows = 0;
+      return ran;
     }
     this.tasks++;
     this.rows = task.rows;
@@ -110,7 +129,54 @@ export class Engine {
   }
 
   async dispose(): Promise<void> {
-    for (const { kernel } of this.#models) await kernel.dispose();
+    for (const model of this.#models) await (model instanceof GraphLane ? model : model.kernel).dispose();
+  }
+
+  /** Runs a batch of whole requests, if one is due; `isIdle` where there is nothing else to do. */
+  #runBatch(isIdle: boolean): boolean | Promise<boolean> {
+    const startedMs = this.#clock.now();
+    for (let i = 0; i < this.#lanes.length; i++) {
+      const lane = this.#lanes[(this.#firstLane + i) % this.#lanes.length]!;
+      const batch = lane.next(startedMs, isIdle);
+      if (!batch) continue;
+      this.#firstLane += i + 1;
+      this.tasks++;
+      this.rows = batch.length;
+      this.cells += batch.length;
+      const ran = this.#runWhole(lane, batch, startedMs);
+      return ran ? ran.then(() => true) : true;
+    }
+    return false;
+  }
+
+  /** Runs a batch; where it fails, each of its requests alone, so that only the one whose fault it is ends. */
+  #runWhole(lane: GraphLane, batch: readonly GraphRequest[], startedMs: number): void | Promise<void> {
+    const failed = (error: unknown): void | Promise<void> => {
+      if (batch.length > 1) return this.#runAlone(lane, batch, startedMs);
+      const fault = Fault.from(error);
+      const message = `the graph of model '${lane.definition.name}' failed: ${fault.message}`;
+      if (!batch[0]!.ended) this.#endWith(batch[0]!, fault.code, message);
+    };
+    const done = (outputs: readonly Tensor[]) => {
+      const now = this.#clock.now();
+      lane.cut(batch, outputs).forEach((cut, row) => {
+        const request = batch[row]!;
+        if (request.ended) return;
+        writeGraphAnswer(this.outbox, request, cut, startedMs, now);
+        this.#forget(request);
+      });
+    };
+    try {
+      const outputs = lane.run(batch);
+      if (outputs instanceof Promise) return outputs.then(done).catch(failed);
+      done(outputs);
+    } catch (error) {
+      return failed(error);
+    }
+  }
+
+  async #runAlone(lane: GraphLane, batch: readonly GraphRequest[], startedMs: number): Promise<void> {
+    for (const request of batch) if (!request.ended) await this.#runWhole(lane, [request], startedMs);
   }
 
   #obey(reader: PacketReader): void {
@@ -127,6 +193,10 @@ export class Engine {
     const argument = kind === command.MARKER || kind === command.FORK ? reader.int() : 0;
     const options = kind === command.FORK ? readOptions(reader) : undefined;
     const request = this.#requests.get(id);
+    if (request instanceof GraphRequest) {
+      if (kind === command.CANCEL) this.#endWith(request, "CANCELLED", "the request was cancelled");
+      return;
+    }
     if (!request) {
       if (kind === command.FORK)
         this.#tellFailed(argument, "SESSION_NOT_FOUND", "the session to fork has ended");
@@ -156,8 +226,14 @@ export class Engine {
   }
 
   #admit(id: number, reader: PacketReader): void {
-    const request = this.#newRequest(id, this.#models[reader.int()]!, readOptions(reader));
+    const model = this.#models[reader.int()]!;
+    const options = readOptions(reader);
     const inputs = readInputs(reader);
+    if (model instanceof GraphLane) {
+      this.#admitWhole(id, model, options, inputs);
+      return;
+    }
+    const request = this.#newRequest(id, model, options);
     const { definition, unfold } = request.model;
     const named: Record<string, Tensor> = {};
     definition.inputs.forEach(({ name }, i) => {
@@ -175,8 +251,19 @@ export class Engine {
     }
   }
 
+  #admitWhole(id: number, lane: GraphLane, options: EngineOptions, inputs: readonly Tensor[]): void {
+    try {
+      const request = lane.admit(id, options, inputs, this.#clock.now());
+      this.#requests.set(id, request);
+      if (request.deadlineMs !== Number.POSITIVE_INFINITY) this.#deadlines.push(request);
+    } catch (error) {
+      const { code, message } = Fault.from(error);
+      this.#tellFailed(id, code, message);
+    }
+  }
+
   #open(id: number, reader: PacketReader): void {
-    const request = this.#newRequest(id, this.#models[reader.int()]!, readOptions(reader));
+    const request = this.#newRequest(id, this.#models[reader.int()] as LoadedModel, readOptions(reader));
     const state = reader.int() === 1 ? reader.floats() : undefined;
     const run = this.#addSession(request);
     if (state) {
@@ -185,7 +272,7 @@ export class Engine {
     }
   }
 
-  #newRequest(id: number, model: LoadedModel, options: ReturnType<typeof readOptions>): Request {
+  #newRequest(id: number, model: LoadedModel, options: EngineOptions): Request {
     const request = new Request(id, model, options, this.#arrivals++, this.#clock.now());
     this.#requests.set(id, request);
     if (request.deadlineMs !== Number.POSITIVE_INFINITY) this.#deadlines.push(request);
@@ -669,7 +756,7 @@ export class Engine {
 
   #expire(): void {
     const now = this.#clock.now();
-    while (this.nextDeadlineMs <= now) {
+    while (this.#nextDeadlineMs <= now) {
       const request = this.#deadlines.pop()!;
       const { timeoutMs } = request.options;
       this.#endWith(request, "DEADLINE_EXCEEDED", `the request took longer than its ${timeoutMs} ms`);
@@ -698,7 +785,7 @@ export class Engine {
     this.#endWith(request, fault.code, fault.message);
   }
 
-  #endWith(request: Request, code: FaultCode, message: string): void {
+  #endWith(request: Request | GraphRequest, code: FaultCode, message: string): void {
     this.#tellFailed(request.id, code, message);
     this.#forget(request);
   }
@@ -711,9 +798,13 @@ export class Engine {
   }
 
   /** Takes a request out of everything, after its last word. */
-  #forget(request: Request): void {
+  #forget(request: Request | GraphRequest): void {
     request.ended = true;
     this.#requests.delete(request.id);
+    if (request instanceof GraphRequest) {
+      request.lane.remove(request);
+      return;
+    }
     for (const run of request.runs) {
       if (run.isDone || run.subgraph < 0) continue;
       if (!this.#scheduler.remove(run.subgraph)) continue;

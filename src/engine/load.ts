@@ -1,10 +1,12 @@
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
-import type { ModelDefinition } from "../../models/definition.ts";
+import { OnnxGraphKernel } from "../../kernels/onnx/onnx-graph.ts";
+import type { ModelDefinition, WholeGraph } from "../../models/definition.ts";
 import { type PolicyName, policies } from "../../scheduler/policy.ts";
 import { wallClock } from "../core/clock.ts";
 import { Fault } from "../core/faults.ts";
 import { Engine } from "./engine.ts";
-import { loadModel } from "./model.ts";
+import { GraphLane } from "./graph-lane.ts";
+import { type LoadedModel, loadModel } from "./model.ts";
 
 /** Where an engine finds a model: the definition itself, or a module whose default export is one. */
 export type ModelSource = { readonly definition: ModelDefinition } | { readonly module: string };
@@ -27,18 +29,32 @@ export async function loadEngine(
   sources: readonly ModelSource[],
   { policy, maxBatch, threads }: EngineConfig,
 ): Promise<{ engine: Engine; cells: CellInfo[][] }> {
-  const models = [];
+  const models: (LoadedModel | GraphLane)[] = [];
   for (const source of sources) {
     const definition = await definitionOf(source);
+    if (definition.program.kind === "graph") {
+      models.push(await loadGraph(definition, threads));
+      continue;
+    }
     const kernel = await OnnxKernel.load(definition.cells, { threads });
     models.push(await loadModel(definition, kernel, maxBatch === undefined ? {} : { maxBatch }));
   }
   return {
     engine: new Engine({ models, policy: policies[policy], clock: wallClock }),
-    cells: models.map(({ definition, types }) =>
-      definition.cells.map(({ name, body }, i) => ({ name, kind: body.kind, maxBatch: types[i]!.maxBatch })),
+    cells: models.map((model) =>
+      model.definition.cells.map(({ name, body }, i) => ({
+        name,
+        kind: body.kind,
+        maxBatch: model instanceof GraphLane ? model.maxBatch : model.types[i]!.maxBatch,
+      })),
     ),
   };
+}
+
+async function loadGraph(definition: ModelDefinition, threads: number): Promise<GraphLane> {
+  const { cell: name } = definition.program as WholeGraph;
+  const cell = definition.cells.find((one) => one.name === name);
+  return new GraphLane(definition, await OnnxGraphKernel.load(cell!, { threads }));
 }
 
 /** The definition that a source names. Throws INVALID_REQUEST where a module exports none. */

@@ -54,7 +54,7 @@ async function main({ sources, config, port, shared: memory }: WorkerData): Prom
       }
     }
     if (!ran) {
-      const wait = Math.min(LONGEST_WAIT_MS, engine.nextDeadlineMs - performance.now());
+      const wait = Math.min(LONGEST_WAIT_MS, engine.nextWakeMs - performance.now());
       if (wait > 0) Atomics.wait(bell, 0, heard, wait);
     }
   }

@@ -43,8 +43,8 @@ function pump(engine: Engine, events: LinkEvents): Omit<Link, "cells"> {
     if (stopped) return;
     publish();
     if (ran) wake();
-    else if (engine.nextDeadlineMs !== Number.POSITIVE_INFINITY) {
-      const wait = Math.min(LONGEST_TIMEOUT_MS, Math.max(0, engine.nextDeadlineMs - performance.now()));
+    else if (engine.nextWakeMs !== Number.POSITIVE_INFINITY) {
+      const wait = Math.min(LONGEST_TIMEOUT_MS, Math.max(0, engine.nextWakeMs - performance.now()));
       alarm = setTimeout(wake, wait);
     }
   };

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { basename, extname } from "node:path";
-import onnxProto from "onnx-proto";
+import type onnxProto from "onnx-proto";
 import { Fault } from "../../../src/core/faults.ts";
 import { Manifest } from "../../manifest.ts";
 import type { ImportedModel } from "../imported.ts";
@@ -12,6 +12,7 @@ import { isRecurrent } from "./recurrence.ts";
 import { cutSequenceModel } from "./sequence-model.ts";
 import { findStatePairs } from "./state-pairs.ts";
 import { takeStepModel } from "./step-model.ts";
+import { takeWholeGraph } from "./whole-graph.ts";
 
 /**
  * Reads an ONNX file, with what it keeps in other files of its folder, and makes a model of it. A graph that cannot be cut
@@ -119,35 +120,20 @@ function takesOneStep({ nodes, inputs }: OnnxFile): boolean {
 
 function orWhole(
   file: OnnxFile,
-  { name }: { readonly name: string },
+  options: OnnxImportOptions & { readonly name: string },
   cut: () => ImportedModel,
 ): ImportedModel {
   try {
     return cut();
   } catch (error) {
     if (!(error instanceof Uncuttable)) throw error;
-    const onnx = onnxProto.onnx.ModelProto.encode(file.model).finish();
-    const tensor = ({ name, type, shape }: OnnxFile["inputs"][number]) => ({
-      name,
-      dtype: type === onnxProto.onnx.TensorProto.DataType.FLOAT ? ("float32" as const) : ("int32" as const),
-      shape: (shape ?? []).map((size) => (typeof size === "number" ? size : -1)),
-    });
-    const cell = {
-      name: "graph",
-      kind: "onnx" as const,
-      file: "graph.onnx",
-      inputs: file.inputs.map(tensor),
-      outputs: file.outputs.map(tensor),
-    };
+    const { cell, program, onnx, notes } = takeWholeGraph(file, options);
     return {
-      manifest: manifestOf(name, "A whole graph", {
-        cells: [cell],
-        program: { kind: "graph", cell: "graph" },
-      }),
+      manifest: manifestOf(options.name, "A whole graph", { cells: [cell], program }),
       files: new Map([[cell.file, onnx]]),
       lane: "graph",
       why: error.message,
-      notes: [],
+      notes: [...notes],
     };
   }
 }

@@ -1,0 +1,187 @@
+import type { GraphKernel } from "../../kernels/graph-kernel.ts";
+import type { ModelDefinition, WholeGraph } from "../../models/definition.ts";
+import { type Batch, BufferSet } from "../../scheduler/buffer.ts";
+import { Fault } from "../core/faults.ts";
+import { checkTensor, type Tensor } from "../core/tensor.ts";
+import { type EngineOptions, event } from "./messages.ts";
+import type { PacketWriter } from "./packet.ts";
+import { type CutRow, cutRow, PaddedInput } from "./padding.ts";
+
+/** A request for a whole graph, from its admission to its answer. */
+export class GraphRequest {
+  readonly id: number;
+  readonly lane: GraphLane;
+  readonly options: EngineOptions;
+  /** By input of the model. */
+  readonly inputs: readonly Tensor[];
+  /** The length of its inputs' axis of steps; 1 where they have none. */
+  readonly steps: number;
+  readonly admittedMs: number;
+  readonly deadlineMs: number;
+  ended = false;
+
+  constructor(
+    id: number,
+    lane: GraphLane,
+    options: EngineOptions,
+    inputs: readonly Tensor[],
+    steps: number,
+    now: number,
+  ) {
+    this.id = id;
+    this.lane = lane;
+    this.options = options;
+    this.inputs = inputs;
+    this.steps = steps;
+    this.admittedMs = now;
+    this.deadlineMs = now + options.timeoutMs;
+  }
+}
+
+/** One model that is batched request by request: those who wait, and the batches that they become. */
+export class GraphLane {
+  readonly definition: ModelDefinition;
+  readonly #program: WholeGraph;
+  readonly #kernel: GraphKernel;
+  readonly #buffers: BufferSet;
+  readonly #waiting = new Map<number, GraphRequest>();
+  /** By input of the graph: where batches are put, and which of the model's inputs it is; -1 for lengths and mask. */
+  readonly #inputs: readonly { readonly padded: PaddedInput; readonly at: number }[];
+
+  constructor(definition: ModelDefinition, kernel: GraphKernel) {
+    const program = definition.program as WholeGraph;
+    this.definition = definition;
+    this.#program = program;
+    this.#kernel = kernel;
+    this.#buffers = new BufferSet(
+      program.buffers.map(({ upTo, maxBatch, timeoutMs }, i) => ({
+        maxBatch,
+        timeoutMs,
+        sizes: [i === 0 ? 0 : program.buffers[i - 1]!.upTo! + 1, upTo === undefined ? Infinity : upTo + 1],
+      })),
+      { order: program.order, workConserving: program.eager },
+    );
+    this.#inputs = kernel.cell.inputs.map((spec) => ({
+      padded: new PaddedInput(spec, program.pad[spec.name] ?? 0),
+      at: definition.inputs.findIndex(({ name }) => name === spec.name),
+    }));
+  }
+
+  /** Most requests of one batch. */
+  get maxBatch(): number {
+    return Math.max(...this.#program.buffers.map(({ maxBatch }) => maxBatch));
+  }
+
+  /** When the next batch is due at the latest, on the clock. */
+  get nextDueMs(): number {
+    return this.#buffers.nextDue();
+  }
+
+  /** Takes a request in. Throws INVALID_INPUT where its inputs do not fit the graph or each other. */
+  admit(id: number, options: EngineOptions, inputs: readonly Tensor[], now: number): GraphRequest {
+    const steps = this.#stepsOf(inputs);
+    const request = new GraphRequest(id, this, options, inputs, steps, now);
+    this.#waiting.set(id, request);
+    this.#buffers.add({ id, size: steps, priority: options.priority, deadlineMs: request.deadlineMs }, now);
+    return request;
+  }
+
+  /** Forgets a request that waits; one that is in a running batch is not there any more. */
+  remove(request: GraphRequest): void {
+    if (this.#waiting.delete(request.id)) this.#buffers.remove(request.id);
+  }
+
+  /** The requests of a batch that is to run now, if there is one; `isIdle` where the engine has nothing else to do. */
+  next(now: number, isIdle: boolean): readonly GraphRequest[] | undefined {
+    const batch: Batch | undefined = this.#buffers.due(now, isIdle);
+    return batch?.ids.map((id) => {
+      const request = this.#waiting.get(id)!;
+      this.#waiting.delete(id);
+      return request;
+    });
+  }
+
+  /** The outputs of the graph for these requests, padded to the longest. */
+  run(batch: readonly GraphRequest[]): readonly Tensor[] | Promise<readonly Tensor[]> {
+    const steps = longest(batch);
+    const { lengths, mask } = this.#program;
+    const inputs = this.#inputs.map(({ padded, at }, i) => {
+      const { name, dtype } = this.#kernel.cell.inputs[i]!;
+      const made = dtype === "int32" ? Int32Array : Float32Array;
+      const values = batch.map((request) => {
+        if (at >= 0) return request.inputs[at]!.data;
+        return name === lengths
+          ? made.of(request.steps)
+          : new made(request.steps).fill(name === mask ? 1 : 0);
+      });
+      return padded.batch(values, steps);
+    });
+    return this.#kernel.run(inputs);
+  }
+
+  /** Each request's part of the graph's outputs. Throws INTERNAL where those have not the shapes it declares. */
+  cut(batch: readonly GraphRequest[], outputs: readonly Tensor[]): CutRow[][] {
+    const padded = longest(batch);
+    return batch.map(({ steps }, row) =>
+      this.definition.outputs.map((spec, i) => cutRow(spec, outputs[i]!, row, steps, padded)),
+    );
+  }
+
+  dispose(): void | Promise<void> {
+    return this.#kernel.dispose();
+  }
+
+  #stepsOf(inputs: readonly Tensor[]): number {
+    const { name, inputs: specs } = this.definition;
+    let steps: number | undefined;
+    let first = "";
+    specs.forEach((spec, at) => {
+      const tensor = inputs[at];
+      if (!tensor) throw new Fault("INVALID_INPUT", `input '${spec.name}' is missing`);
+      checkTensor(tensor, spec);
+      const own = this.#inputs.find((input) => input.at === at)!.padded.stepsOf(tensor);
+      if (own === undefined) return;
+      if (own === 0) throw new Fault("INVALID_INPUT", `input '${spec.name}' of model '${name}' has no steps`);
+      if (steps !== undefined && own !== steps)
+        throw new Fault("INVALID_INPUT", `input '${spec.name}' has ${own} steps, '${first}' has ${steps}`);
+      steps = own;
+      first = spec.name;
+    });
+    return steps ?? 1;
+  }
+}
+
+function longest(batch: readonly GraphRequest[]): number {
+  return batch.reduce((most, { steps }) => Math.max(most, steps), 0);
+}
+
+/** Writes a request's answer. */
+export function writeGraphAnswer(
+  to: PacketWriter,
+  request: GraphRequest,
+  outputs: readonly CutRow[],
+  startedMs: number,
+  now: number,
+): void {
+  const { id, options, admittedMs } = request;
+  if (options.stream) {
+    to.int(event.OUTPUT);
+    to.int(id);
+    to.int(0);
+    writeOutputs(to, outputs);
+  }
+  to.int(event.DONE);
+  to.int(id);
+  to.int(1);
+  to.double(startedMs - admittedMs);
+  to.double(now - startedMs);
+  writeOutputs(to, outputs);
+}
+
+function writeOutputs(to: PacketWriter, outputs: readonly CutRow[]): void {
+  to.int(outputs.length);
+  outputs.forEach(({ shape, values }, output) => {
+    to.int(output);
+    to.tensor(shape, values);
+  });
+}
