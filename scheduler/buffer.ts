@@ -26,7 +26,7 @@ export interface Waiting {
   readonly id: number;
   /** In the unit of `BufferSettings.sizes`. */
   readonly size: number;
-  /** 0 is the most urgent. @default 0 */
+  /** A lower number goes first. @default 5 */
   readonly priority?: number;
   /** On the clock; of equal priority the earlier goes first. @default Infinity */
   readonly deadlineMs?: number;
@@ -77,7 +77,7 @@ export class BufferSet {
    * id waits already.
    */
   add(request: Waiting, now: number, buffer = this.bufferOf(request.size)): void {
-    const { id, size, priority = 0, deadlineMs = Number.POSITIVE_INFINITY } = request;
+    const { id, size, priority = 5, deadlineMs = Number.POSITIVE_INFINITY } = request;
     const into = this.#buffers[buffer];
     if (!into) throw new RangeError(`no buffer takes size ${size}`);
     if (this.#waiting.has(id)) throw new RangeError(`request ${id} waits already`);
