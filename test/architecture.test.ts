@@ -15,7 +15,7 @@ const arrows: Record<string, readonly string[]> = {
   "src/runtime": ["src/core", "src/engine", "scheduler", "models"],
   "src/server": ["src/core", "src/runtime"],
   "src/vad": ["src/core", "src/runtime", "models"],
-  "src/verify": ["src/core", "kernels", "models"],
+  "src/verify": ["src/core", "src/engine", "kernels", "models"],
   "src/cli": ["src/core", "src/runtime", "src/server", "src/vad", "src/verify", "scheduler", "models"],
 };
 const rooms = Object.keys(arrows);

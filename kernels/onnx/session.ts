@@ -45,7 +45,8 @@ const OPTIONS = {
   interOpNumThreads: 1,
   executionMode: "sequential",
   graphOptimizationLevel: "all",
-  logSeverityLevel: 3,
+  // Errors reach the caller, who need not read them twice.
+  logSeverityLevel: 4,
 } as const;
 const RUN_OPTIONS = {};
 

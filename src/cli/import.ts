@@ -48,7 +48,7 @@ export async function importFile(source: string, options: ImportOptions): Promis
   });
   await writeModel(out, imported);
   const { lane, why, notes } = imported;
-  if (lane === "cellular") process.stdout.write(await describeFolder(out));
+  process.stdout.write(await describeFolder(out));
   process.stdout.write(`lane ${lane}: ${why}\n`);
   for (const note of notes) process.stdout.write(`note: ${note}\n`);
   process.stdout.write(`written to ${out}; serve it with: cellbatch serve --model ${out}\n`);

@@ -24,14 +24,12 @@ export async function inspect(model: string): Promise<void> {
 async function inspectFile(file: string): Promise<void> {
   const imported = await importModel(file);
   const { lane, why, notes } = imported;
-  if (lane === "cellular") {
-    const folder = await mkdtemp(join(tmpdir(), "cellbatch-inspect-"));
-    try {
-      await writeModel(folder, imported);
-      process.stdout.write(await describeFolder(folder));
-    } finally {
-      await rm(folder, { recursive: true });
-    }
+  const folder = await mkdtemp(join(tmpdir(), "cellbatch-inspect-"));
+  try {
+    await writeModel(folder, imported);
+    process.stdout.write(await describeFolder(folder));
+  } finally {
+    await rm(folder, { recursive: true });
   }
   process.stdout.write(`lane ${lane}: ${why}\n`);
   for (const note of notes) process.stdout.write(`note: ${note}\n`);
@@ -76,6 +74,13 @@ function programLine(program: Program): string {
       return `generate: '${program.cell}' from ${program.start} until ${program.stop} or ${program.maxSteps} steps`;
     case "chain":
       return `chain: '${program.cell}', answers ${program.collect === "all" ? "all steps" : "the last step"}`;
+    case "graph": {
+      const buffers = program.buffers.map(({ upTo, maxBatch, timeoutMs }) => {
+        const sizes = upTo === undefined ? "" : ` of up to ${upTo} steps`;
+        return `${maxBatch} requests${sizes} or ${timeoutMs} ms`;
+      });
+      return `graph: '${program.cell}', in batches of ${buffers.join(", ")}`;
+    }
     default:
       return `${program.kind}: '${program.cell}'`;
   }

@@ -19,6 +19,7 @@ export const checks = [
   "beside NaN",
   "on reused slots",
   "several steps per call",
+  "padded beside longer ones",
 ] as const;
 
 /** What goes into one row of one step, and what came out of it. */
@@ -240,7 +241,7 @@ class Bench {
 }
 
 /** The largest difference so far, and where it was. */
-class Worst {
+export class Worst {
   difference = 0;
   where: string | undefined;
 

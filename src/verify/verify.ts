@@ -1,6 +1,7 @@
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { checkCell, type Finding } from "./cells.ts";
+import { checkGraph, GRAPH_TOLERANCE } from "./graph.ts";
 
 /** What was found of one model. */
 export interface Verdict {
@@ -19,25 +20,32 @@ export interface VerifyOptions {
 
 /**
  * Whether the cells of a model give a row the same in any company: the ground on which requests may be batched. Each is run
- * on random rows alone, in batches, in another order, beside NaN, on slots that others used, and over several steps.
+ * on random rows alone, in batches, in another order, beside NaN, on slots that others used, and over several steps; a whole
+ * graph on random requests alone, in batches, and padded beside longer ones.
  */
 export async function verifyModel(
   definition: ModelDefinition,
   { seed = 1 }: VerifyOptions = {},
 ): Promise<Verdict> {
+  const random = uniform(seed);
+  if (definition.program.kind === "graph") {
+    return verdictOf(definition.name, GRAPH_TOLERANCE, await checkGraph(definition, random));
+  }
   const kernel = await OnnxKernel.load(definition.cells);
   try {
-    const random = uniform(seed);
     const findings: Finding[] = [];
     for (let cell = 0; cell < definition.cells.length; cell++) {
       findings.push(...(await checkCell(kernel, cell, random)));
     }
-    const { tolerance } = kernel;
-    const independent = findings.every(({ difference }) => difference <= tolerance);
-    return { model: definition.name, tolerance, findings, independent };
+    return verdictOf(definition.name, kernel.tolerance, findings);
   } finally {
     await kernel.dispose();
   }
+}
+
+function verdictOf(model: string, tolerance: number, findings: readonly Finding[]): Verdict {
+  const independent = findings.every(({ difference }) => difference <= tolerance);
+  return { model, tolerance, findings, independent };
 }
 
 /** Numbers from 0 to 1 by a linear congruential generator: the same rows on every machine. */
