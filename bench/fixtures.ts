@@ -2,7 +2,7 @@ import type { ModelDefinition } from "../models/definition.ts";
 import type { CellSpec, Matrix } from "../src/core/cell.ts";
 
 /** Weights with the spread that PyTorch draws, so that gates work in their middle; the same every time. */
-function weights(rows: number, columns: number, scale: number): Matrix {
+export function weights(rows: number, columns: number, scale: number): Matrix {
   let state = rows * 31 + columns;
   const data = Float32Array.from({ length: rows * columns }, () => {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) | 0;

@@ -1,7 +1,7 @@
 import { policies } from "../../scheduler/policy.ts";
 import { Scheduler } from "../../scheduler/scheduler.ts";
+import { Random } from "../random.ts";
 import type { Journal, Server } from "./drive.ts";
-import { Random } from "./random.ts";
 
 export const MAX_BATCH = 512;
 export const MAX_TASKS = 5;

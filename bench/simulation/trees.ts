@@ -1,8 +1,8 @@
 import { policies } from "../../scheduler/policy.ts";
 import { Scheduler } from "../../scheduler/scheduler.ts";
+import { Random } from "../random.ts";
 import { cellMs, MAX_TASKS, start } from "./chains.ts";
 import type { Server } from "./drive.ts";
-import { Random } from "./random.ts";
 
 /** A binary tree in post-order: children before parents, the root last. */
 export interface Tree {

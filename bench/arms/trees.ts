@@ -1,0 +1,179 @@
+import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import type { CellSpec } from "../../src/core/cell.ts";
+import { int32 } from "../../src/core/tensor.ts";
+import { createRuntime } from "../../src/runtime/create.ts";
+import { weights } from "../fixtures.ts";
+import { Random } from "../random.ts";
+
+/** A binary tree: two children per inner node, which stand before it; numbers below `leaves` are leaves. */
+export interface BinaryTree {
+  readonly leaves: number;
+  readonly children: Int32Array;
+}
+
+/** Random binary trees of 10 to 40 leaves, each split equally likely. */
+export function binaryTrees(count: number, seed: number): BinaryTree[] {
+  const random = new Random(seed);
+  return Array.from({ length: count }, () => {
+    const leaves = random.integer(10, 40);
+    const children = new Int32Array(2 * (leaves - 1));
+    let leaf = 0;
+    let node = 0;
+    const grow = (size: number): number => {
+      if (size === 1) return leaf++;
+      const left = random.integer(1, size - 1);
+      const pair = [grow(left), grow(size - left)];
+      children.set(pair, 2 * node);
+      return leaves + node++;
+    };
+    grow(leaves);
+    return { leaves, children };
+  });
+}
+
+function treeCells(hidden: number): CellSpec[] {
+  const scale = 1 / Math.sqrt(hidden);
+  const states = ["h", "c"].map((name) => ({ name, shape: [hidden] }));
+  const outputs = [{ name: "h", dtype: "float32" as const, shape: [hidden] }];
+  return [
+    {
+      name: "leaf",
+      inputs: [{ name: "token", dtype: "int32", shape: [] }],
+      reads: 0,
+      writes: true,
+      states,
+      outputs,
+      body: {
+        kind: "tree-leaf",
+        hidden,
+        weights: weights(3 * hidden, hidden, scale),
+        bias: new Float32Array(3 * hidden),
+        embedding: weights(256, hidden, 1),
+      },
+    },
+    {
+      name: "node",
+      inputs: [],
+      reads: 2,
+      writes: true,
+      states,
+      outputs,
+      body: {
+        kind: "tree-node",
+        hidden,
+        weights: weights(5 * hidden, 2 * hidden, scale),
+        bias: new Float32Array(5 * hidden),
+      },
+    },
+  ];
+}
+
+/** Trees per second of the runtime, which always has `inFlight` of them. */
+export async function cellularTreeRate(hidden: number, inFlight: number, seconds: number): Promise<number> {
+  const cells = treeCells(hidden);
+  const model: ModelDefinition = {
+    name: "tree",
+    version: "1",
+    description: "for measuring",
+    cells,
+    program: { kind: "tree", leaf: "leaf", node: "node" },
+    inputs: [
+      { name: "token", dtype: "int32", shape: [-1] },
+      { name: "children", dtype: "int32", shape: [-1, 2] },
+    ],
+    outputs: cells[1]!.outputs,
+  };
+  const runtime = await createRuntime({ models: [model], engines: 1 });
+  const trees = binaryTrees(512, 7);
+  const tokens = Int32Array.from({ length: 40 }, (_, i) => (i * 37) & 255);
+  let done = 0;
+  let running = true;
+  const client = async (first: number) => {
+    for (let i = first; running; i += inFlight) {
+      const { leaves, children } = trees[i % trees.length]!;
+      await runtime.run("tree", {
+        token: int32([leaves], tokens.subarray(0, leaves)),
+        children: int32([leaves - 1, 2], children),
+      });
+      done++;
+    }
+  };
+  const clients = Array.from({ length: inFlight }, (_, i) => client(i));
+  const rate = await rateOf(() => done, seconds);
+  running = false;
+  await Promise.all(clients);
+  await runtime.close(0);
+  return rate;
+}
+
+async function rateOf(count: () => number, seconds: number): Promise<number> {
+  const sleep = (time: number) => new Promise((resolve) => setTimeout(resolve, time * 1000));
+  await sleep(seconds / 4);
+  const [before, start] = [count(), performance.now()];
+  await sleep(seconds);
+  return ((count() - before) * 1000) / (performance.now() - start);
+}
+
+/**
+ * Trees per second of what dynamic-graph frameworks do: merge the trees that wait (`merged` of them, as many wait always) into
+ * one graph and run it level by level, with the kernel that the runtime uses, on this thread, nobody sending and nobody asking.
+ */
+export async function mergedTreeRate(hidden: number, merged: number, seconds: number): Promise<number> {
+  const kernel = await OnnxKernel.load(treeCells(hidden), { maxBatch: LEVEL_ROWS });
+  const trees = binaryTrees(512, 7);
+  kernel.reserve(merged * 79);
+  const reads = new Int32Array(2 * LEVEL_ROWS);
+  const writes = new Int32Array(LEVEL_ROWS);
+  const runLevel = (cell: number, nodes: readonly number[], children: Int32Array) => {
+    for (let from = 0; from < nodes.length; from += LEVEL_ROWS) {
+      const rows = Math.min(LEVEL_ROWS, nodes.length - from);
+      if (cell === 0) kernel.stage(0, rows, 1)[0]!.fill(3, 0, rows);
+      for (let row = 0; row < rows; row++) {
+        const node = nodes[from + row]!;
+        writes[row] = node;
+        reads[2 * row] = children[2 * node]!;
+        reads[2 * row + 1] = children[2 * node + 1]!;
+      }
+      kernel.run({ cell, rows, steps: 1, reads, writes });
+    }
+  };
+  let next = 0;
+  const runMerged = () => {
+    const levels: number[][] = [[]];
+    const children = new Int32Array(2 * 79 * merged);
+    let slot = 0;
+    for (let i = 0; i < merged; i++) {
+      const tree = trees[next++ % trees.length]!;
+      const first = slot;
+      const heights = new Int32Array(2 * tree.leaves - 1);
+      for (let leaf = 0; leaf < tree.leaves; leaf++) levels[0]!.push(slot++);
+      for (let node = 0; node < tree.leaves - 1; node++) {
+        const [left, right] = [tree.children[2 * node]!, tree.children[2 * node + 1]!];
+        const height = 1 + Math.max(heights[left]!, heights[right]!);
+        heights[tree.leaves + node] = height;
+        children[2 * slot] = first + left;
+        children[2 * slot + 1] = first + right;
+        levels[height] ??= [];
+        levels[height].push(slot++);
+      }
+    }
+    levels.forEach((nodes, height) => runLevel(height === 0 ? 0 : 1, nodes, children));
+  };
+  const run = (until: number) => {
+    let done = 0;
+    const start = performance.now();
+    while (performance.now() - start < until * 1000) {
+      runMerged();
+      done += merged;
+    }
+    return (done * 1000) / (performance.now() - start);
+  };
+  run(seconds / 4);
+  const rate = run(seconds);
+  await kernel.dispose();
+  return rate;
+}
+
+/** Most rows of one task of a level. */
+const LEVEL_ROWS = 512;
