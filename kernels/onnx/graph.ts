@@ -28,6 +28,20 @@ export class GraphBuilder {
     this.#graph.output.push(valueInfo(name, type, shape));
   }
 
+  /** Gives a value away under another name. It keeps its own only where that is an input or was given away already. */
+  give(value: string, name: string, type: number, shape: readonly (number | string)[]): void {
+    const { node, input, output } = this.#graph;
+    if ([...input, ...output].some((port) => port.name === value)) this.node("Identity", [value], {}, name);
+    else {
+      const swap = (names: string[] | null | undefined) => names!.map((one) => (one === value ? name : one));
+      for (const one of node) {
+        one.input = swap(one.input);
+        one.output = swap(one.output);
+      }
+    }
+    this.output(name, type, shape);
+  }
+
   weights(dims: readonly number[], data: Float32Array): string {
     return this.#initializer({
       dataType: FLOAT,

@@ -204,7 +204,9 @@ function anySize(stepSizes: readonly number[], maxBatch: number): number[] {
 /** One cell's sessions and buffers. */
 class Program {
   readonly inputs: readonly Values[];
-  readonly outputs: readonly Values[];
+  /** Of the last task; a next state is given where it lies in its bank. */
+  outputs: readonly Values[];
+  readonly #outputs: readonly Values[];
   readonly stepSizes: readonly number[];
   readonly #cell: CellSpec;
   readonly #index: number;
@@ -229,7 +231,8 @@ class Program {
     this.#states = states;
     this.#maxBatch = maxBatch;
     this.inputs = cell.inputs.map((spec) => valuesFor(spec, maxBatch));
-    this.outputs = cell.outputs.map((spec) => valuesFor(spec, maxBatch));
+    this.#outputs = cell.outputs.map((spec) => valuesFor(spec, maxBatch));
+    this.outputs = this.#outputs;
     this.stepSizes = forms[0]!.sizes ?? forms.map(({ steps }) => steps);
     this.#gathered = this.#stays
       ? []
@@ -249,6 +252,7 @@ class Program {
       if (this.#cell.writes) states[i]!.vacate(this.#index);
     }
     const call = this.#call(rows, steps);
+    this.outputs = call.outputs;
     const pending = call.session.run(call.feeds, call.fetches);
     if (pending) return pending.then(() => this.#commit(writes, rows));
     this.#commit(writes, rows);
@@ -284,6 +288,7 @@ class Program {
     ];
     const runRows = async (count: number) => {
       const call = this.#call(count, 1);
+      this.outputs = call.outputs;
       await call.session.run(call.feeds, call.fetches);
       return results().map(({ values, size }) => values.slice(0, count * size));
     };
@@ -338,7 +343,6 @@ class Program {
         view instanceof Int32Array ? new Tensor("int32", view, dims) : new Tensor("float32", view, dims);
     };
     graph.inputs.forEach((port, i) => add(feeds, port, this.inputs[i]!));
-    graph.outputs.forEach((port, i) => add(fetches, port, this.outputs[i]!));
     const other = side === 0 ? 1 : 0;
     graph.reads.forEach((ports, read) => {
       ports.forEach((port, i) => {
@@ -346,7 +350,13 @@ class Program {
       });
     });
     graph.writes.forEach((port, i) => add(fetches, port, this.#states[i]!.bank(this.#index, other)));
-    return { session, feeds, fetches };
+    const outputs = graph.outputs.map((port, i) => {
+      const state = graph.writes.findIndex(({ name }) => name === port.name);
+      if (state >= 0) return this.#states[state]!.bank(this.#index, other);
+      add(fetches, port, this.#outputs[i]!);
+      return this.#outputs[i]!;
+    });
+    return { session, feeds, fetches, outputs };
   }
 }
 
@@ -354,6 +364,8 @@ interface Call {
   readonly session: Session;
   readonly feeds: Tensors;
   readonly fetches: Tensors;
+  /** As `cell.outputs`. */
+  readonly outputs: readonly Values[];
 }
 
 const CHECKED_ROWS = 32;
