@@ -143,7 +143,7 @@ export class Scheduler {
     const table = this.#table;
     table.open[id] = 0;
     table.remaining[id] = 0;
-    for (const next of table.dependents(id)) this.#dropEntry(next);
+    table.eachDependent(id, (next) => this.#dropEntry(next));
     table.unlink(id);
     this.#leave(id);
     if (table.inFlight[id] !== 0) return false;
@@ -271,17 +271,21 @@ export class Scheduler {
   }
 
   #done(id: number): void {
-    for (const next of this.#table.dependents(id)) {
-      const pending = this.#table.pending[next]! - 1;
-      this.#table.pending[next] = pending;
-      // One that was removed meanwhile is dead, and its number free from here on.
-      const isDead = this.#table.dead[next] === 1;
-      this.#dropEntry(next);
-      if (pending === 0 && !isDead) this.#release(next);
-    }
+    this.#table.eachDependent(id, this.#beforeIsDone);
     this.#leave(id);
     this.#free(id);
   }
+
+  /** One that a subgraph waited for is done. Bound once: this is called for every cell of a tree. */
+  readonly #beforeIsDone = (id: number): void => {
+    const table = this.#table;
+    const pending = table.pending[id]! - 1;
+    table.pending[id] = pending;
+    // One that was removed meanwhile is dead, and its number free from here on.
+    const isDead = table.dead[id] === 1;
+    this.#dropEntry(id);
+    if (pending === 0 && !isDead) this.#release(id);
+  };
 
   #free(id: number): void {
     this.#size--;

@@ -38,8 +38,9 @@ export class Subgraphs {
   place = new Int32Array(INITIAL);
   deadline = new Float64Array(INITIAL);
   arrival = new Float64Array(INITIAL);
-  /** Only of subgraphs that others wait for. */
-  readonly #dependents = new Map<number, number[]>();
+  /** The one that waits for it, or -1; more of them are in `#others`. */
+  dependent = new Int32Array(INITIAL);
+  readonly #others = new Map<number, number[]>();
   readonly #free: number[] = [];
   #next = 0;
 
@@ -58,25 +59,34 @@ export class Subgraphs {
     this.entries[id] = 0;
     this.deadline[id] = options.deadlineMs;
     this.arrival[id] = options.arrival;
+    this.dependent[id] = -1;
     return id;
   }
 
   /** `next` waits for `id`. */
   link(id: number, next: number): void {
-    const dependents = this.#dependents.get(id);
-    if (dependents) dependents.push(next);
-    else this.#dependents.set(id, [next]);
+    if (this.dependent[id] === -1) this.dependent[id] = next;
+    else {
+      const others = this.#others.get(id);
+      if (others) others.push(next);
+      else this.#others.set(id, [next]);
+    }
     this.pending[next] = this.pending[next]! + 1;
     this.entries[next] = this.entries[next]! + 1;
   }
 
-  dependents(id: number): readonly number[] {
-    return this.#dependents.get(id) ?? NONE;
+  /** Calls `tell` with each that waits for `id`. */
+  eachDependent(id: number, tell: (next: number) => void): void {
+    const first = this.dependent[id]!;
+    if (first === -1) return;
+    tell(first);
+    if (this.#others.size > 0) this.#others.get(id)?.forEach(tell);
   }
 
   /** Nobody waits for `id` any more. */
   unlink(id: number): void {
-    this.#dependents.delete(id);
+    this.dependent[id] = -1;
+    if (this.#others.size > 0) this.#others.delete(id);
   }
 
   /** Whether `a` goes before `b`: by class, then deadline, then arrival. */
@@ -88,7 +98,7 @@ export class Subgraphs {
   }
 
   recycle(id: number): void {
-    this.#dependents.delete(id);
+    this.unlink(id);
     this.#free.push(id);
   }
 
@@ -106,12 +116,12 @@ export class Subgraphs {
     this.worker = grown(this.worker, new Int16Array(this.worker.length * 2));
     this.place = grown(this.place, new Int32Array(this.place.length * 2));
     this.deadline = grown(this.deadline, new Float64Array(this.deadline.length * 2));
+    this.dependent = grown(this.dependent, new Int32Array(this.dependent.length * 2));
     this.arrival = grown(this.arrival, new Float64Array(this.arrival.length * 2));
   }
 }
 
 const INITIAL = 1024;
-const NONE: readonly number[] = [];
 
 function grown<T extends { set(values: T): void }>(from: T, to: T): T {
   to.set(from);

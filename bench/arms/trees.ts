@@ -69,10 +69,10 @@ function treeCells(hidden: number): CellSpec[] {
   ];
 }
 
-/** Trees per second of the runtime, which always has `inFlight` of them. */
-export async function cellularTreeRate(hidden: number, inFlight: number, seconds: number): Promise<number> {
+/** A binary tree-LSTM over tokens, which answers the root's state. */
+export function treeModel(hidden: number): ModelDefinition {
   const cells = treeCells(hidden);
-  const model: ModelDefinition = {
+  return {
     name: "tree",
     version: "1",
     description: "for measuring",
@@ -84,7 +84,11 @@ export async function cellularTreeRate(hidden: number, inFlight: number, seconds
     ],
     outputs: cells[1]!.outputs,
   };
-  const runtime = await createRuntime({ models: [model], engines: 1 });
+}
+
+/** Trees per second of the runtime, which always has `inFlight` of them. */
+export async function cellularTreeRate(hidden: number, inFlight: number, seconds: number): Promise<number> {
+  const runtime = await createRuntime({ models: [treeModel(hidden)], engines: 1 });
   const trees = binaryTrees(512, 7);
   const tokens = Int32Array.from({ length: 40 }, (_, i) => (i * 37) & 255);
   let done = 0;

@@ -116,10 +116,12 @@ export function simpleGraph(cell: CellSpec, table?: Matrix): CellGraph {
   }
   if (body.kind === "tree-leaf") {
     const width = body.weights.columns;
-    const gate = table
-      ? b.node("Gather", [weightsOf(b, table), b.input("in/token", INT32, ["rows"])])
-      : dense(b, b.input("in/x", FLOAT, ["rows", width]), body.weights, body.bias);
-    const [i, o, u] = split(b, gate, body.hidden, 3);
+    const given = table ? b.input("in/token", INT32, ["rows"]) : b.input("in/x", FLOAT, ["rows", width]);
+    const [i, o, u] = [0, 1, 2].map((gate) =>
+      table
+        ? b.node("Gather", [weightsOf(b, columnsOf(table, gate, 3)), given])
+        : dense(b, given, rowsOf(body.weights, gate, 3), partOf(body.bias, gate, 3)),
+    );
     const c = b.node("Mul", [b.node("Sigmoid", [i!]), b.node("Tanh", [u!])]);
     const h = b.node("Mul", [b.node("Sigmoid", [o!]), b.node("Tanh", [c])]);
     return finish(b, cell, [plain(table ? "in/token" : "in/x", table ? undefined : width)], [h, c], { h, c });
@@ -129,8 +131,10 @@ export function simpleGraph(cell: CellSpec, table?: Matrix): CellGraph {
     const [hl, cl, hr, cr] = ["state/h/0", "state/c/0", "state/h/1", "state/c/1"].map((name) =>
       b.input(name, FLOAT, ["rows", hidden]),
     ) as [string, string, string, string];
-    const gate = dense(b, b.node("Concat", [hl, hr], { axis: 1 }), body.weights, body.bias);
-    const [i, left, right, o, u] = split(b, gate, hidden, 5);
+    const both = b.node("Concat", [hl, hr], { axis: 1 });
+    const [i, left, right, o, u] = [0, 1, 2, 3, 4].map((gate) =>
+      dense(b, both, rowsOf(body.weights, gate, 5), partOf(body.bias, gate, 5)),
+    );
     const kept = b.node("Add", [
       b.node("Mul", [b.node("Sigmoid", [left!]), cl]),
       b.node("Mul", [b.node("Sigmoid", [right!]), cr]),
@@ -235,10 +239,6 @@ function dense(b: GraphBuilder, x: string, weights: Matrix, bias: Float32Array |
 
 function weightsOf(b: GraphBuilder, { rows, columns, data }: Matrix): string {
   return b.weights([rows, columns], data);
-}
-
-function split(b: GraphBuilder, gate: string, hidden: number, count: number): string[] {
-  return b.nodes("Split", [gate, b.integers(new Array<number>(count).fill(hidden))], count, { axis: 1 });
 }
 
 function headOutputs(

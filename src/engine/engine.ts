@@ -291,9 +291,7 @@ export class Engine {
       priority: request.options.priority,
       deadlineMs: request.deadlineMs,
       arrival: request.arrival,
-      after: runsBefore(run)
-        .filter(({ isDone }) => !isDone)
-        .map(({ subgraph }) => subgraph),
+      after: subgraphsBefore(run),
     });
     this.#runs[run.subgraph] = run;
   }
@@ -450,7 +448,7 @@ export class Engine {
     const spec = model.definition.cells[run.index]!;
     if (run.slot >= 0 || !spec.writes) return;
     const before = from[0];
-    if (spec.reads === 1 && before && before.readers === 1) {
+    if (spec.reads === 1 && before && before.readers === 1 && !before.isKnown) {
       run.slot = before.slot;
       before.slot = -1;
       return;
@@ -832,7 +830,7 @@ export class Engine {
   }
 
   #freeSlot(run: EngineRun): void {
-    if (run.slot < 0) return;
+    if (run.slot < 0 || run.isKnown) return;
     const { model } = run.request;
     model.kernel.clear(run.slot);
     model.freeSlots.push(run.slot);
@@ -844,6 +842,7 @@ export class Engine {
 const GONE = undefined as unknown as EngineRun;
 const NO_FLOATS: Kept = { values: new Float32Array(0), length: 0 };
 const NO_INTEGERS: Kept = { values: new Int32Array(0), length: 0 };
+const NONE_BEFORE: readonly number[] = [];
 const FIRST_STEPS = 16;
 /** More than any cell has. */
 const MOST_INPUTS = 1024;
@@ -883,6 +882,15 @@ function foundBy(search: BeamSearch, { outputs }: ModelDefinition): Found[] {
     found.push({ output, all: true, shape: [], values: Int32Array.from(best[rank]?.tokens ?? []) });
   });
   return found;
+}
+
+/** What a run has to wait for. */
+function subgraphsBefore(run: EngineRun): readonly number[] {
+  const before = runsBefore(run);
+  if (before.length === 0) return NONE_BEFORE;
+  const subgraphs: number[] = [];
+  for (const { isDone, subgraph } of before) if (!isDone) subgraphs.push(subgraph);
+  return subgraphs;
 }
 
 /** How many of a run's outputs the caller gets. */

@@ -1,3 +1,4 @@
+import type { Values } from "../../kernels/kernel.ts";
 import type { CellRun, Graph, Held, Run, Series } from "../../models/definition.ts";
 import { Fault } from "../core/faults.ts";
 import { checkTensor, sizeOf, type Tensor } from "../core/tensor.ts";
@@ -11,6 +12,7 @@ export class RequestGraph implements Graph {
   leastMs = 0;
   readonly #request: Request;
   readonly #leastMs = new Map<EngineRun, number>();
+  #runs: EngineRun[] | undefined;
 
   constructor(request: Request) {
     this.#request = request;
@@ -28,14 +30,22 @@ export class RequestGraph implements Graph {
         `a run of cell '${cell}' begins from ${from.length} runs, it reads ${spec.reads}`,
       );
     }
+    if (spec.inputs.length === 0 && !generate && (steps ?? 0) > 0) {
+      const run = new EngineRun(request, index, NO_VALUES, from as readonly EngineRun[]);
+      run.steps = steps!;
+      this.#countTime(run, steps!);
+      return this.#addRun(run);
+    }
     const held = spec.inputs.map(({ name }) => {
       const input = inputs[name];
       return input && "held" in input ? input.as : undefined;
     });
     const series = spec.inputs.map(({ name, shape }) => {
       const input = inputs[name];
-      if (input && "of" in input) return checkSeries(cell, name, shape, bindSeries(input));
-      return input && "held" in input ? checkHeld(request, name, shape, input) : undefined;
+      if (input && "of" in input) return checkSeries(cell, name, shape, this.#bind(input));
+      return input && "held" in input
+        ? checkHeld(request, name, shape, input, this.#bind(input.held))
+        : undefined;
     });
     const values = spec.inputs.map(({ name }, i) =>
       series[i] ? NOTHING : checkInput(request, index, name, inputs[name] as Tensor | undefined),
@@ -59,9 +69,42 @@ export class RequestGraph implements Graph {
     if (generate?.beam) run.search = new BeamSearch(generate.beam, generate.stop, generate.maxSteps);
     if (series.some((one) => one)) run.series = series;
     if (held.some((one) => one)) run.held = held;
+    const firstKnown = request.model.known[index];
+    if (firstKnown !== undefined && known === 1 && first === 0) {
+      run.slot = firstKnown + values[0]![0]!;
+      run.isKnown = true;
+      run.isDone = true;
+      return run;
+    }
     this.#countTime(run, generate ? 1 : known);
-    request.runs = request.runs.length === 0 ? [run] : [...request.runs, run];
+    return this.#addRun(run);
+  }
+
+  #addRun(run: EngineRun): EngineRun {
+    const request = this.#request;
+    // The list of one element is a literal; see `Request.runs`.
+    if (this.#runs) this.#runs.push(run);
+    else if (request.runs.length === 0) request.runs = [run];
+    else {
+      this.#runs = [...request.runs, run];
+      request.runs = this.#runs;
+    }
     return run;
+  }
+
+  /** A run whose outputs are wanted must run, though its state is known. */
+  #mustRun(run: EngineRun): void {
+    if (!run.isKnown) return;
+    run.isKnown = false;
+    run.isDone = false;
+    run.slot = -1;
+    this.#countTime(run, 1);
+    this.#addRun(run);
+  }
+
+  #bind(series: Series): BoundSeries {
+    for (const { run } of series.of) this.#mustRun(run as EngineRun);
+    return bindSeries(series);
   }
 
   give(name: string, series: Series): void {
@@ -70,7 +113,7 @@ export class RequestGraph implements Graph {
     if (output < 0) {
       throw new Fault("INTERNAL", `model '${request.model.definition.name}' has no output '${name}'`);
     }
-    request.given = [...request.given, { output, series: bindSeries(series) }];
+    request.given = [...request.given, { output, series: this.#bind(series) }];
   }
 
   /** Least time up to the end of a run; only where there is a limit. */
@@ -87,6 +130,7 @@ export class RequestGraph implements Graph {
   output(name: string, run: Run, output: string, collect: "last" | "all"): void {
     const { model } = this.#request;
     const from = run as EngineRun;
+    this.#mustRun(from);
     const all = collect === "all";
     from.outputs = model.outputs.with(from.outputs, from.index, name, output, all);
     from.collectsAll ||= all;
@@ -112,9 +156,9 @@ function checkHeld(
   { model: { definition } }: Request,
   name: string,
   [most = 0, ...rest]: readonly number[],
-  { held, as }: Held,
+  { as }: Held,
+  series: BoundSeries,
 ): BoundSeries {
-  const series = bindSeries(held);
   if (as === "values" && sizeOf(rest) !== sizeOf(series.shape)) {
     const got = `${most} steps of [${series.shape.join(", ")}]`;
     throw new Fault("INTERNAL", `input '${name}' gets ${got}, expected [${[most, ...rest].join(", ")}]`);
@@ -127,6 +171,7 @@ function checkHeld(
 }
 
 const NOTHING = new Float32Array(0);
+const NO_VALUES: readonly Values[] = [];
 
 /** The values of one input with a leading axis of steps, after checking that they fit the cell. */
 export function checkInput(request: Request, cell: number, name: string, tensor: Tensor | undefined) {

@@ -2,6 +2,7 @@ import type { Kernel } from "../../kernels/kernel.ts";
 import type { ModelDefinition, Unfold } from "../../models/definition.ts";
 import { unfoldOf } from "../../models/programs.ts";
 import type { CellType } from "../../scheduler/scheduler.ts";
+import { knownStates } from "./known-states.ts";
 import { OutputLists } from "./outputs.ts";
 import { type CellProfile, profileCells } from "./profile.ts";
 
@@ -12,6 +13,8 @@ export interface LoadedModel {
   readonly unfold: Unfold;
   readonly outputs: OutputLists;
   readonly profiles: readonly CellProfile[];
+  /** By cell: the slot of its state after token 0, where the states of all tokens are kept from the start; see `knownStates`. */
+  readonly known: readonly (number | undefined)[];
   /** One per cell. */
   readonly types: readonly CellType[];
   /** The scheduler's number of its first cell. */
@@ -35,12 +38,14 @@ export async function loadModel(
   options: LoadOptions = {},
 ): Promise<LoadedModel> {
   const profiles = await profileCells(kernel);
+  const { known, slots } = await knownStates(kernel);
   return {
     definition,
     kernel,
     unfold: unfoldOf(definition),
     outputs: new OutputLists(definition),
     profiles,
+    known,
     types: definition.cells.map((cell, priority) => {
       const profile = profiles[priority]!;
       const maxBatch = Math.min(options.maxBatch ?? profile.knee, kernel.maxBatch);
@@ -59,8 +64,8 @@ export async function loadModel(
     }),
     firstType: 0,
     freeSlots: [],
-    slots: 0,
-    reserved: 0,
+    slots,
+    reserved: slots,
   };
 }
 

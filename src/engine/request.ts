@@ -72,6 +72,8 @@ export class EngineRun implements Run {
   /** Runs that begin from this one's last state and have not begun. */
   readers = 0;
   isDone = false;
+  /** Whether its slot was filled when the model was loaded and belongs to all requests; it never runs. */
+  isKnown = false;
   /** What it gives to the caller; one list for all runs of a model that give the same. */
   outputs: readonly RunOutput[] = NONE;
   /** By output: what is kept until the answer. */
