@@ -16,7 +16,16 @@ const arrows: Record<string, readonly string[]> = {
   "src/server": ["src/core", "src/runtime"],
   "src/vad": ["src/core", "src/runtime", "models"],
   "src/verify": ["src/core", "src/engine", "kernels", "models"],
-  "src/cli": ["src/core", "src/runtime", "src/server", "src/vad", "src/verify", "scheduler", "models"],
+  "src/cli": [
+    "src/core",
+    "src/runtime",
+    "src/server",
+    "src/vad",
+    "src/verify",
+    "scheduler",
+    "kernels",
+    "models",
+  ],
 };
 const rooms = Object.keys(arrows);
 

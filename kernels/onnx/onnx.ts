@@ -11,6 +11,7 @@ import {
   recurrentGraph,
   simpleGraph,
 } from "./graphs.ts";
+import { improveGraph, type Rewrite } from "./improve.ts";
 import { loadSession, type Session, type Tensors } from "./session.ts";
 import { givenGraph } from "./step-graph.ts";
 
@@ -37,14 +38,22 @@ export class OnnxKernel implements Kernel {
   readonly tolerance = 1e-5;
   readonly maxBatch: number;
   rowsAreIndependent = false;
+  /** By cell: what was rewritten of its given graph. */
+  readonly rewrites: readonly (readonly Rewrite[])[];
   readonly #programs: readonly Program[];
   readonly #layout: ReturnType<typeof stateLayout>;
   /** As the layout. */
   readonly #states: readonly StateRows[];
   #slots = 0;
 
-  private constructor(cells: readonly CellSpec[], forms: readonly LoadedForm[][], maxBatch: number) {
+  private constructor(
+    cells: readonly CellSpec[],
+    forms: readonly LoadedForm[][],
+    rewrites: readonly (readonly Rewrite[])[],
+    maxBatch: number,
+  ) {
     this.cells = cells;
+    this.rewrites = rewrites;
     this.maxBatch = maxBatch;
     this.#layout = stateLayout(cells);
     this.#states = this.#layout.map(({ size }) => new StateRows(size, cells.length, maxBatch));
@@ -70,14 +79,18 @@ export class OnnxKernel implements Kernel {
       stepSizes = STEP_SIZES,
     } = options;
     const forms: LoadedForm[][] = [];
+    const rewrites: (readonly Rewrite[])[] = [];
     for (const cell of cells) {
       const loaded: LoadedForm[] = [];
-      for (const form of formsOf(cell, { maxBatch, tableBytes, stepBytes, stepSizes })) {
+      const given =
+        cell.body.kind === "graph" ? await improveGraph(cell, givenGraph(cell), threads) : undefined;
+      rewrites.push(given?.rewrites ?? []);
+      for (const form of formsOf(cell, given?.graph, { maxBatch, tableBytes, stepBytes, stepSizes })) {
         loaded.push({ ...form, session: await loadSession(form.graph.onnx, threads) });
       }
       forms.push(loaded);
     }
-    const kernel = new OnnxKernel(cells, forms, maxBatch);
+    const kernel = new OnnxKernel(cells, forms, rewrites, maxBatch);
     kernel.rowsAreIndependent = await kernel.#checkRows();
     return kernel;
   }
@@ -159,14 +172,16 @@ const OPERATOR_STEP_SIZES = [3, 6, 12, 16, 24, 32];
 
 function formsOf(
   cell: CellSpec,
+  given: CellGraph | undefined,
   { maxBatch, tableBytes, stepBytes, stepSizes }: Required<Omit<OnnxOptions, "threads">>,
 ): Form[] {
   const { body } = cell;
-  if (body.kind === "graph") {
-    const graph = givenGraph(cell);
+  if (given) {
     // Without states a step is a row like any other.
     return [
-      cell.states.length > 0 ? { steps: 1, graph } : { steps: 0, sizes: anySize(stepSizes, maxBatch), graph },
+      cell.states.length > 0
+        ? { steps: 1, graph: given }
+        : { steps: 0, sizes: anySize(stepSizes, maxBatch), graph: given },
     ];
   }
   if (body.kind !== "lstm" && body.kind !== "gru") {

@@ -40,6 +40,16 @@ export async function loadSession(onnx: Uint8Array, threads: number): Promise<Se
   };
 }
 
+/** Writes a graph as it is once constants and what depends on them alone have been folded. */
+export async function writeOptimized(onnx: Uint8Array, file: string): Promise<void> {
+  const session = await InferenceSession.create(onnx, {
+    ...OPTIONS,
+    graphOptimizationLevel: "basic",
+    optimizedModelFilePath: file,
+  });
+  await session.release();
+}
+
 const OPTIONS = {
   executionProviders: ["cpu"],
   interOpNumThreads: 1,

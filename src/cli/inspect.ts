@@ -1,6 +1,8 @@
 import { mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { improveGraph } from "../../kernels/onnx/improve.ts";
+import { givenGraph } from "../../kernels/onnx/step-graph.ts";
 import type { ModelDefinition, Program } from "../../models/definition.ts";
 import { importModel } from "../../models/import/import-model.ts";
 import { readModel } from "../../models/read-model.ts";
@@ -47,8 +49,22 @@ export async function describeFolder(folder: string): Promise<string> {
     `${name} ${version}: ${description}\n` +
     `program ${programLine(program)}\n` +
     `inputs  ${valuesLine(model, "inputs")}\n` +
-    `outputs ${valuesLine(model, "outputs")}\n\n${table(rows)}\n`
+    `outputs ${valuesLine(model, "outputs")}\n\n${table(rows)}\n` +
+    (await rewritesOf(model))
   );
+}
+
+/** What the kernel makes of given step graphs, and what each change gained on this machine. */
+async function rewritesOf({ cells, program }: ModelDefinition): Promise<string> {
+  if (program.kind === "graph") return "";
+  const lines: string[] = [];
+  for (const cell of cells) {
+    if (cell.body.kind !== "graph") continue;
+    const { rewrites } = await improveGraph(cell, givenGraph(cell), 1);
+    for (const { what, gain } of rewrites)
+      lines.push(`rewritten in '${cell.name}': ${what}, ${gain.toFixed(2)}x`);
+  }
+  return lines.map((line) => `${line}\n`).join("");
 }
 
 function programLine(program: Program): string {

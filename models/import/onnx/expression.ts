@@ -185,7 +185,8 @@ export function concat(parts: readonly Expression[], axis: number): Expression {
     axis,
     parts.reduce((sum, part) => sum + part.dims[axis]!, 0),
   );
-  const wide = parts.find(({ when }) => when !== "constant")!;
+  const wide = parts.find(({ when }) => when !== "constant");
+  if (!wide) return node("Concat", parts, { type: parts[0]!.type, dims }, { axis });
   // Every part needs an axis of rows.
   const rows = parts.map((part) => (part.when === "constant" ? likeRows(part, wide) : part));
   return node("Concat", rows, { type: parts[0]!.type, dims }, { axis: axis + rowAxes(wide) });
