@@ -7,6 +7,7 @@ import { saturate } from "../load/saturate.ts";
 import { quantile } from "../statistics.ts";
 import { bareKernelRate } from "./limit.ts";
 import { type SequenceArm, type SequenceModel, serveSequences } from "./sequences.ts";
+import { measureStreams, type Way } from "./streams.ts";
 import { cellularTreeRate, mergedTreeRate } from "./trees.ts";
 
 /** What a process of its own measures. */
@@ -33,6 +34,7 @@ export type Job =
       readonly rows: number;
       readonly seconds: number;
     }
+  | { readonly measure: "streams"; readonly way: Way; readonly seconds: number }
   | {
       readonly measure: "trees";
       readonly hidden: number;
@@ -101,6 +103,10 @@ async function measure(job: Job): Promise<Figures> {
     }
     case "limit":
       return { stepsPerSecond: await bareKernelRate(job.model, job.rows, job.seconds) };
+    case "streams": {
+      const { perWallSecond, perCoreSecond } = await measureStreams({ ...job, streams: 1000, rate: 16_000 });
+      return { perWallSecond, perCoreSecond };
+    }
     case "trees": {
       const { hidden, merged, inFlight, seconds } = job;
       const rate =
