@@ -3,22 +3,21 @@ import { lstmCell, tokenCell } from "../fixtures.ts";
 import type { SequenceModel } from "./sequences.ts";
 
 /**
- * Cells per second of the bare kernel, task after task of `rows` rows with other tokens each time, as a scheduler without cost
- * would submit them.
+ * Measures cells per second of the bare kernel, task after task of `rows` rows with other tokens each time, as a scheduler
+ * without cost would submit them.
  */
-export async function bareKernelRate(
+export async function bareKernel(
   { hidden, input }: SequenceModel,
   rows: number,
-  seconds: number,
-): Promise<number> {
+): Promise<(seconds: number) => number> {
   const kernel = await OnnxKernel.load([input === "token" ? tokenCell(hidden) : lstmCell(hidden)]);
   kernel.reserve(rows);
   const slots = Int32Array.from({ length: rows }, (_, row) => row);
   const task = { cell: 0, rows, steps: 1, reads: slots, writes: slots };
-  const run = (until: number) => {
+  return (seconds) => {
     let tasks = 0;
     const start = performance.now();
-    while (performance.now() - start < until * 1000) {
+    while (performance.now() - start < seconds * 1000) {
       const values = kernel.stage(0, rows, 1)[0]!;
       if (input === "token") for (let row = 0; row < rows; row++) values[row] = (row * 37 + tasks * 11) & 255;
       kernel.run(task);
@@ -26,8 +25,4 @@ export async function bareKernelRate(
     }
     return (tasks * rows * 1000) / (performance.now() - start);
   };
-  run(seconds / 4);
-  const rate = run(seconds);
-  await kernel.dispose();
-  return rate;
 }

@@ -1,126 +1,140 @@
-import { fork } from "node:child_process";
+import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { poisson } from "../load/arrivals.ts";
 import { type Lengths, lengthsOf } from "../load/lengths.ts";
 import { openLoop } from "../load/open-loop.ts";
 import { saturate } from "../load/saturate.ts";
+import type { Service } from "../load/service.ts";
 import { quantile } from "../statistics.ts";
-import { bareKernelRate } from "./limit.ts";
+import { bareKernel } from "./limit.ts";
 import { type SequenceArm, type SequenceModel, serveSequences } from "./sequences.ts";
-import { measureStreams, type Way } from "./streams.ts";
-import { cellularTreeRate, mergedTreeRate } from "./trees.ts";
+import { listenTo, type Way } from "./streams.ts";
+import { cellularTrees, mergedTrees } from "./trees.ts";
 
-/** What a process of its own measures. */
-export type Job =
+/** What a process of its own serves. */
+export type Subject =
+  | { readonly kind: "sequences"; readonly model: SequenceModel; readonly arm: SequenceArm }
+  | { readonly kind: "kernel"; readonly model: SequenceModel; readonly rows: number }
+  | { readonly kind: "trees"; readonly hidden: number; readonly merged?: number; readonly inFlight: number }
+  | { readonly kind: "streams"; readonly way: Way; readonly streams: number };
+
+/** What is asked of it: its rate with a backlog that does not end, or latencies at a rate. */
+export type Question =
+  | { readonly ask: "peak"; readonly seconds: number; readonly lengths?: Lengths }
   | {
-      readonly measure: "peak";
-      readonly model: SequenceModel;
-      readonly arm: SequenceArm;
-      readonly lengths: Lengths;
+      readonly ask: "latency";
       readonly seconds: number;
-    }
-  | {
-      readonly measure: "latency";
-      readonly model: SequenceModel;
-      readonly arm: SequenceArm;
       readonly lengths: Lengths;
-      readonly seconds: number;
       readonly rate: number;
       readonly seed: number;
-    }
-  | {
-      readonly measure: "limit";
-      readonly model: SequenceModel;
-      readonly rows: number;
-      readonly seconds: number;
-    }
-  | { readonly measure: "streams"; readonly way: Way; readonly seconds: number }
-  | {
-      readonly measure: "trees";
-      readonly hidden: number;
-      readonly merged?: number;
-      readonly inFlight: number;
-      readonly seconds: number;
     };
 
-/** Figures by name; what they are is up to the job. */
+/** Figures by name; `rate` is what a peak is compared by. */
 export type Figures = Readonly<Record<string, number>>;
 
-/** Measures in a fresh process. Rejects with what went wrong there. */
-export function inProcess(job: Job): Promise<Figures> {
-  return new Promise((resolve, reject) => {
-    const child = fork(fileURLToPath(import.meta.url), { stdio: ["ignore", "inherit", "inherit", "ipc"] });
-    let answer: Figures | undefined;
-    child.once("message", (figures: Figures) => {
-      answer = figures;
-      child.disconnect();
+/** One arm in a fresh process, which idles between questions. */
+export class Arm {
+  readonly #child: ChildProcess;
+  readonly #subject: Subject;
+
+  constructor(subject: Subject) {
+    this.#subject = subject;
+    this.#child = fork(fileURLToPath(import.meta.url), { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    this.#child.send(subject);
+  }
+
+  /** One question at a time. Rejects where the process ends instead. */
+  ask(question: Question): Promise<Figures> {
+    return new Promise((resolve, reject) => {
+      const ended = (code: number | null) =>
+        reject(new Error(`measuring ${JSON.stringify(this.#subject)} ended with ${code}`));
+      this.#child.once("exit", ended);
+      this.#child.once("message", (figures: Figures) => {
+        this.#child.off("exit", ended);
+        resolve(figures);
+      });
+      this.#child.send(question);
     });
-    child.once("exit", (code) => {
-      if (answer) resolve(answer);
-      else reject(new Error(`measuring ${JSON.stringify(job)} ended with ${code}`));
-    });
-    child.send(job);
-  });
+  }
+
+  close(): void {
+    this.#child.kill();
+  }
 }
 
-async function measure(job: Job): Promise<Figures> {
-  switch (job.measure) {
-    case "peak": {
-      const service = await serveSequences(job.model, job.arm);
-      const lengths = lengthsOf(job.lengths, 20_000, 1);
-      const { requestsPerSecond, stepsPerSecond, rows } = await saturate(service, {
-        lengths,
-        inFlight: 3000,
-        warmSeconds: job.seconds / 2,
-        seconds: job.seconds,
-      });
-      await service.close();
-      return { requestsPerSecond, stepsPerSecond, rows };
+type Answer = (question: Question) => Promise<Figures>;
+
+async function open(subject: Subject): Promise<Answer> {
+  switch (subject.kind) {
+    case "sequences": {
+      const service = await serveSequences(subject.model, subject.arm);
+      return (question) => (question.ask === "peak" ? peak(service, question) : latency(service, question));
     }
-    case "latency": {
-      const service = await serveSequences(job.model, job.arm);
-      const warmSeconds = job.seconds / 4;
-      const arrivals = poisson(job.rate, warmSeconds + job.seconds, job.seed);
-      const lengths = lengthsOf(job.lengths, 20_000, job.seed);
-      const { latencies, sent, answered, queueMs, computeMs, lagMs } = await openLoop(service, {
-        lengths,
-        arrivals,
-        warmSeconds,
-        drainSeconds: job.seconds,
-      });
-      await service.close();
-      const percentile = (share: number) => quantile(latencies, share);
-      return {
-        sent,
-        answered,
-        queueMs,
-        computeMs,
-        lagMs,
-        p50: percentile(0.5),
-        p90: percentile(0.9),
-        p99: percentile(0.99),
-      };
-    }
-    case "limit":
-      return { stepsPerSecond: await bareKernelRate(job.model, job.rows, job.seconds) };
-    case "streams": {
-      const { perWallSecond, perCoreSecond } = await measureStreams({ ...job, streams: 1000, rate: 16_000 });
-      return { perWallSecond, perCoreSecond };
-    }
+    case "kernel":
+      return rateOf(await bareKernel(subject.model, subject.rows));
     case "trees": {
-      const { hidden, merged, inFlight, seconds } = job;
-      const rate =
-        merged === undefined
-          ? await cellularTreeRate(hidden, inFlight, seconds)
-          : await mergedTreeRate(hidden, merged, seconds);
-      return { treesPerSecond: rate };
+      const { hidden, inFlight, merged } = subject;
+      return rateOf(
+        merged === undefined ? await cellularTrees(hidden, inFlight) : await mergedTrees(hidden, merged),
+      );
+    }
+    case "streams": {
+      const listen = await listenTo({ way: subject.way, streams: subject.streams, rate: 16_000 });
+      return async ({ seconds }) => {
+        const { perCoreSecond } = await listen.measure(seconds);
+        return { rate: perCoreSecond };
+      };
     }
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  process.once("message", async (job: Job) => {
-    const figures = await measure(job);
-    process.send!(figures);
+/** `measure` answers how many a second it did. */
+function rateOf(measure: (seconds: number) => number | Promise<number>): Answer {
+  return async ({ seconds }) => ({ rate: await measure(seconds) });
+}
+
+async function peak(
+  service: Service,
+  { seconds, lengths = "wmt" }: Extract<Question, { ask: "peak" }>,
+): Promise<Figures> {
+  const { requestsPerSecond, stepsPerSecond, rows } = await saturate(service, {
+    lengths: lengthsOf(lengths, 20_000, 1),
+    inFlight: 3000,
+    warmSeconds: seconds / 3,
+    seconds,
   });
+  return { rate: requestsPerSecond, stepsPerSecond, rows };
+}
+
+async function latency(service: Service, question: Extract<Question, { ask: "latency" }>): Promise<Figures> {
+  const { seconds, lengths, rate, seed } = question;
+  const warmSeconds = seconds / 4;
+  const { latencies, sent, answered, queueMs, computeMs, lagMs } = await openLoop(service, {
+    lengths: lengthsOf(lengths, 20_000, seed),
+    arrivals: poisson(rate, warmSeconds + seconds, seed),
+    warmSeconds,
+    drainSeconds: seconds,
+  });
+  const percentile = (share: number) => quantile(latencies, share);
+  return {
+    sent,
+    answered,
+    queueMs,
+    computeMs,
+    lagMs,
+    p50: percentile(0.5),
+    p90: percentile(0.9),
+    p99: percentile(0.99),
+  };
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  process.once("message", (subject: Subject) => {
+    const opened = open(subject);
+    process.on("message", async (question: Question) => {
+      const answer = await opened;
+      process.send!(await answer(question));
+    });
+  });
+  process.on("disconnect", () => process.exit());
 }

@@ -48,7 +48,13 @@ export async function serveSequences({ hidden, input }: SequenceModel, how: Sequ
   };
   return {
     ask(number, length, done) {
-      runtime.submit("lstm", inputOf(number, length), {}, { done: ({ usage }) => done(usage), failed: done });
+      const handle = runtime.submit(
+        "lstm",
+        inputOf(number, length),
+        {},
+        { done: ({ usage }) => done(usage), failed: done },
+      );
+      return () => handle.cancel();
     },
     counts: () => runtime.stats(),
     close: () => runtime.close(0),

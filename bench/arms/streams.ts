@@ -10,7 +10,6 @@ export type Way = keyof typeof ways;
 export interface StreamsOptions {
   readonly way: Way;
   readonly streams: number;
-  readonly seconds: number;
   /** Sample rate of the pool's audio; the others take 16000. */
   readonly rate: number;
 }
@@ -23,24 +22,26 @@ interface Listener {
 
 const FRAME = 512;
 
-/** One way: its memory once all streams have heard something, then frames per second. */
-export async function measureStreams({ way, streams, seconds, rate }: StreamsOptions): Promise<Measured> {
+/** Opens all streams in one way; each measurement is of frames per second once all have heard something. */
+export async function listenTo({ way, streams, rate }: StreamsOptions) {
   const before = process.memoryUsage().rss;
   const listener = await ways[way](streams, rate);
   for (let i = 0; i < 5; i++) await listener.round();
   const megabytes = (process.memoryUsage().rss - before) / 1e6;
-  const cpuBefore = process.cpuUsage();
-  const started = performance.now();
-  let frames = 0;
-  while (performance.now() - started < seconds * 1000) {
-    await listener.round();
-    frames += streams;
-  }
-  const wall = (performance.now() - started) / 1000;
-  const { user, system } = process.cpuUsage(cpuBefore);
-  await listener.close();
-  const audio = (frames * FRAME) / 16_000;
-  return { megabytes, perWallSecond: audio / wall, perCoreSecond: audio / ((user + system) / 1e6) };
+  const measure = async (seconds: number): Promise<Measured> => {
+    const cpuBefore = process.cpuUsage();
+    const started = performance.now();
+    let frames = 0;
+    while (performance.now() - started < seconds * 1000) {
+      await listener.round();
+      frames += streams;
+    }
+    const wall = (performance.now() - started) / 1000;
+    const { user, system } = process.cpuUsage(cpuBefore);
+    const audio = (frames * FRAME) / 16_000;
+    return { megabytes, perWallSecond: audio / wall, perCoreSecond: audio / ((user + system) / 1e6) };
+  };
+  return { measure, close: () => listener.close() };
 }
 
 export interface Measured {

@@ -86,29 +86,33 @@ export function treeModel(hidden: number): ModelDefinition {
   };
 }
 
-/** Trees per second of the runtime, which always has `inFlight` of them. */
-export async function cellularTreeRate(hidden: number, inFlight: number, seconds: number): Promise<number> {
+/** Measures trees per second of the runtime, which always has `inFlight` of them while it is measured. */
+export async function cellularTrees(
+  hidden: number,
+  inFlight: number,
+): Promise<(seconds: number) => Promise<number>> {
   const runtime = await createRuntime({ models: [treeModel(hidden)], engines: 1 });
   const trees = binaryTrees(512, 7);
   const tokens = Int32Array.from({ length: 40 }, (_, i) => (i * 37) & 255);
-  let done = 0;
-  let running = true;
-  const client = async (first: number) => {
-    for (let i = first; running; i += inFlight) {
-      const { leaves, children } = trees[i % trees.length]!;
-      await runtime.run("tree", {
-        token: int32([leaves], tokens.subarray(0, leaves)),
-        children: int32([leaves - 1, 2], children),
-      });
-      done++;
-    }
+  return async (seconds) => {
+    let done = 0;
+    let running = true;
+    const client = async (first: number) => {
+      for (let i = first; running; i += inFlight) {
+        const { leaves, children } = trees[i % trees.length]!;
+        await runtime.run("tree", {
+          token: int32([leaves], tokens.subarray(0, leaves)),
+          children: int32([leaves - 1, 2], children),
+        });
+        done++;
+      }
+    };
+    const clients = Array.from({ length: inFlight }, (_, i) => client(i));
+    const rate = await rateOf(() => done, seconds);
+    running = false;
+    await Promise.all(clients);
+    return rate;
   };
-  const clients = Array.from({ length: inFlight }, (_, i) => client(i));
-  const rate = await rateOf(() => done, seconds);
-  running = false;
-  await Promise.all(clients);
-  await runtime.close(0);
-  return rate;
 }
 
 async function rateOf(count: () => number, seconds: number): Promise<number> {
@@ -120,10 +124,10 @@ async function rateOf(count: () => number, seconds: number): Promise<number> {
 }
 
 /**
- * Trees per second of what dynamic-graph frameworks do: merge the trees that wait (`merged` of them, as many wait always) into
+ * Measures trees per second of what dynamic-graph frameworks do: merge the trees that wait (`merged` of them, as many wait always) into
  * one graph and run it level by level, with the kernel that the runtime uses, on this thread, nobody sending and nobody asking.
  */
-export async function mergedTreeRate(hidden: number, merged: number, seconds: number): Promise<number> {
+export async function mergedTrees(hidden: number, merged: number): Promise<(seconds: number) => number> {
   const kernel = await OnnxKernel.load(treeCells(hidden), { maxBatch: LEVEL_ROWS });
   const trees = binaryTrees(512, 7);
   kernel.reserve(merged * 79);
@@ -164,19 +168,15 @@ export async function mergedTreeRate(hidden: number, merged: number, seconds: nu
     }
     levels.forEach((nodes, height) => runLevel(height === 0 ? 0 : 1, nodes, children));
   };
-  const run = (until: number) => {
+  return (seconds) => {
     let done = 0;
     const start = performance.now();
-    while (performance.now() - start < until * 1000) {
+    while (performance.now() - start < seconds * 1000) {
       runMerged();
       done += merged;
     }
     return (done * 1000) / (performance.now() - start);
   };
-  run(seconds / 4);
-  const rate = run(seconds);
-  await kernel.dispose();
-  return rate;
 }
 
 /** Most rows of one task of a level. */

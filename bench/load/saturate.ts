@@ -26,17 +26,18 @@ export async function saturate(service: Service, options: SaturateOptions): Prom
   let steps = 0;
   let error: Error | undefined;
   let running = true;
-  let open = 0;
+  const open = new Map<number, () => void>();
   const ask = () => {
     const number = next++;
     const length = lengths[number % lengths.length]!;
-    open++;
-    service.ask(number, length, (usage) => {
-      open--;
+    const cancel = service.ask(number, length, (usage) => {
+      open.delete(number);
+      if (!running) return;
       if (usage instanceof Error) error ??= usage;
-      steps += length;
-      if (running && !error) ask();
+      else steps += length;
+      if (!error) ask();
     });
+    open.set(number, cancel);
   };
   for (let i = 0; i < inFlight; i++) ask();
   await sleep(warmSeconds);
@@ -46,7 +47,8 @@ export async function saturate(service: Service, options: SaturateOptions): Prom
   const stepsPerSecond = (steps - before.steps) / elapsed;
   const { cells, tasks } = service.counts();
   running = false;
-  while (open > 0 && !error) await sleep(0.01);
+  for (const cancel of open.values()) cancel();
+  while (open.size > 0 && !error) await sleep(0.01);
   if (error) throw error;
   const mean = lengths.reduce((a, b) => a + b, 0) / lengths.length;
   return {

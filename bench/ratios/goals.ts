@@ -1,4 +1,4 @@
-import { inProcess, type Job } from "../arms/process.ts";
+import { Arm, type Figures, type Question, type Subject } from "../arms/process.ts";
 import type { SequenceArm, SequenceModel } from "../arms/sequences.ts";
 import type { Lengths } from "../load/lengths.ts";
 import { median } from "../statistics.ts";
@@ -8,123 +8,144 @@ export interface Goal {
   readonly key: string;
   readonly what: string;
   readonly least: number;
-  /** Measures the ratio once. `tell` says what was found on the way. */
-  readonly round: (round: number, tell: (line: string) => void) => Promise<number>;
+  /** Chooses what to compare; then ours and theirs answer the same question, in turn. */
+  readonly prepare: (arms: Arms) => Promise<Comparison>;
 }
 
-const BUCKET = 10;
-const GRAPH_ARMS: readonly Extract<SequenceArm, { arm: "graph" }>[] = [64, 256].flatMap((maxBatch) =>
-  (["fullest", "round-robin"] as const).map((order) => ({
-    arm: "graph" as const,
-    maxBatch,
-    timeoutMs: 0,
-    order,
-    bucketWidth: BUCKET,
-  })),
-);
+export interface Comparison {
+  readonly ours: Subject;
+  readonly theirs: Subject;
+  readonly question: (round: number) => Question;
+  readonly ratio: (ours: Figures, theirs: Figures) => number;
+  /** The peer's setting, in words. */
+  readonly peer: string;
+}
 
-/** Figures that more than one goal needs, measured once. */
-const known = new Map<string, Promise<unknown>>();
+/** Arms that are open, each in a process of its own, and what was found with them; one may serve several goals. */
+export class Arms {
+  readonly #open = new Map<string, Arm>();
+  readonly #known = new Map<string, Promise<unknown>>();
 
-function once<T>(key: string, measure: () => Promise<T>): Promise<T> {
-  let found = known.get(key) as Promise<T> | undefined;
-  if (!found) {
-    found = measure();
-    known.set(key, found);
+  ask(subject: Subject, question: Question): Promise<Figures> {
+    const key = JSON.stringify(subject);
+    let arm = this.#open.get(key);
+    if (!arm) {
+      arm = new Arm(subject);
+      this.#open.set(key, arm);
+    }
+    return arm.ask(question);
   }
-  return found;
+
+  /** What `find` finds, once for all goals that want it. */
+  once<T>(key: string, find: () => Promise<T>): Promise<T> {
+    let found = this.#known.get(key) as Promise<T> | undefined;
+    if (!found) {
+      found = find();
+      this.#known.set(key, found);
+    }
+    return found;
+  }
+
+  close(): void {
+    for (const arm of this.#open.values()) arm.close();
+    this.#open.clear();
+  }
 }
 
-const secondsFor = ({ hidden }: SequenceModel) => (hidden >= 1024 ? 5 : 2);
+type GraphArm = Extract<SequenceArm, { arm: "graph" }>;
 
-/** The setting of whole-sequence batching with the highest peak, and that peak. */
-function bestGraph(model: SequenceModel, lengths: Lengths) {
-  return once(`graph ${JSON.stringify([model, lengths])}`, async () => {
-    let best = { arm: GRAPH_ARMS[0]!, peak: 0 };
-    for (const arm of GRAPH_ARMS) {
-      const { requestsPerSecond } = await inProcess({
-        measure: "peak",
-        model,
-        arm,
-        lengths,
-        seconds: secondsFor(model) / 2,
-      });
-      if (requestsPerSecond! > best.peak) best = { arm, peak: requestsPerSecond! };
+/** Padded to the longest of a batch, in buckets of this many steps. */
+const BUCKET = 10;
+const ORDERS = ["fullest", "round-robin"] as const;
+const cellular = (model: SequenceModel): Subject => ({ kind: "sequences", model, arm: { arm: "cellular" } });
+const graph = (model: SequenceModel, arm: GraphArm): Subject => ({ kind: "sequences", model, arm });
+const secondsFor = ({ hidden }: SequenceModel) => (hidden >= 1024 ? 3 : 1);
+
+/** The setting of whole-sequence batching with the highest peak, and that peak. A timeout changes nothing where a backlog waits. */
+function bestPeak(arms: Arms, model: SequenceModel, lengths: Lengths) {
+  return arms.once(`peak ${JSON.stringify([model, lengths])}`, async () => {
+    let best = { arm: graphArm(64, 0, "fullest"), rate: 0 };
+    for (const maxBatch of [64, 256]) {
+      for (const order of ORDERS) {
+        const arm = graphArm(maxBatch, 0, order);
+        const { rate = 0 } = await arms.ask(graph(model, arm), {
+          ask: "peak",
+          lengths,
+          seconds: secondsFor(model),
+        });
+        if (rate > best.rate) best = { arm, rate };
+      }
     }
     return best;
   });
 }
 
-function peakOverGraph(
-  key: string,
-  what: string,
-  least: number,
-  model: SequenceModel,
-  lengths: Lengths,
-): Goal {
+function graphArm(maxBatch: number, timeoutMs: number, order: GraphArm["order"]): GraphArm {
+  return { arm: "graph", maxBatch, timeoutMs, order, bucketWidth: BUCKET };
+}
+
+function inWords({ maxBatch, timeoutMs, order }: GraphArm): string {
+  return `whole sequences, batches of up to ${maxBatch}, timeout ${timeoutMs} ms, ${order} bucket first`;
+}
+
+function peakOverGraph(key: string, least: number, model: SequenceModel, lengths: Lengths): Goal {
+  const fed = model.input === "token" ? "tokens" : "vectors";
+  const long = typeof lengths === "object" ? `all lengths ${lengths.fixed}` : "WMT-like lengths";
   return {
     key,
-    what,
+    what: `peak requests per second over the best whole-sequence batching: LSTM h=${model.hidden}, ${fed}, ${long}`,
     least,
-    async round(round, tell) {
-      const { arm } = await bestGraph(model, lengths);
-      const job = (one: SequenceArm): Job => ({
-        measure: "peak",
-        model,
-        arm: one,
-        lengths,
-        seconds: secondsFor(model),
-      });
-      const [ours, theirs] = await inTurn(round, job({ arm: "cellular" }), job(arm));
-      tell(
-        `cellular ${whole(ours!.requestsPerSecond)}/s (${whole(ours!.rows)} rows), graph ${whole(theirs!.requestsPerSecond)}/s (batches of up to ${arm.maxBatch}, ${arm.order})`,
-      );
-      return ours!.requestsPerSecond! / theirs!.requestsPerSecond!;
+    async prepare(arms) {
+      const { arm } = await bestPeak(arms, model, lengths);
+      const question: Question = { ask: "peak", lengths, seconds: secondsFor(model) };
+      return {
+        ours: cellular(model),
+        theirs: graph(model, arm),
+        question: () => question,
+        ratio: (ours, theirs) => ours.rate! / theirs.rate!,
+        peer: inWords(arm),
+      };
     },
   };
 }
 
-/** Latency of the better of whole-sequence batching's timeouts over ours, at a share of its peak. */
+/** Theirs over ours, at a share of the peak of whole-sequence batching, with the best of its timeouts. */
 function latencyUnderGraph(
   key: string,
-  what: string,
   least: number,
   model: SequenceModel,
-  { share, percentile }: { readonly share: number; readonly percentile: "p50" | "p99" },
+  share: number,
+  percentile: "p50" | "p99",
 ): Goal {
-  const lengths: Lengths = "wmt";
   return {
     key,
-    what,
+    what: `${percentile} of the best whole-sequence batching over ours, at ${100 * share} % of its peak: LSTM h=${model.hidden}, tokens, WMT-like lengths`,
     least,
-    async round(round, tell) {
-      const { peak } = await bestGraph(model, lengths);
-      const rate = share * peak;
-      const seconds = Math.min(20, Math.max(secondsFor(model) * 2, 300 / rate));
-      const job = (arm: SequenceArm): Job => ({
-        measure: "latency",
-        model,
-        arm,
-        lengths,
-        rate,
+    async prepare(arms) {
+      const best = await bestPeak(arms, model, "wmt");
+      const rate = share * best.rate;
+      const seconds = Math.max(2 * secondsFor(model), 200 / rate);
+      const question = (round: number): Question => ({
+        ask: "latency",
+        lengths: "wmt",
         seconds,
+        rate,
         seed: round + 1,
       });
-      const arm = await once(`timeout ${key}`, async () => {
-        const found: { arm: SequenceArm; value: number }[] = [];
-        for (const order of ["fullest", "round-robin"] as const)
-          for (const timeoutMs of [0, 5, 20]) {
-            const one: SequenceArm = { arm: "graph", maxBatch: 64, timeoutMs, order, bucketWidth: BUCKET };
-            const figures = await inProcess({ ...job(one), seconds: seconds / 2 } as Job);
-            found.push({ arm: one, value: figures[percentile]! });
-          }
-        return found.reduce((a, b) => (b.value < a.value ? b : a)).arm;
-      });
-      const [ours, theirs] = await inTurn(round, job({ arm: "cellular" }), job(arm));
-      const say = (figures: typeof ours) =>
-        `p50 ${ms(figures!.p50)} p99 ${ms(figures!.p99)} (${whole(figures!.answered)} of ${whole(figures!.sent)}, lag ${ms(figures!.lagMs)})`;
-      tell(`${whole(rate)}/s: cellular ${say(ours)}, graph ${say(theirs)} ${JSON.stringify(arm)}`);
-      return theirs![percentile]! / ours![percentile]!;
+      const tried: { readonly arm: GraphArm; readonly value: number }[] = [];
+      for (const timeoutMs of [0, 5, 20]) {
+        const arm = graphArm(best.arm.maxBatch, timeoutMs, best.arm.order);
+        const figures = await arms.ask(graph(model, arm), question(9));
+        tried.push({ arm, value: figures[percentile]! });
+      }
+      const { arm } = tried.reduce((a, b) => (b.value < a.value ? b : a));
+      return {
+        ours: cellular(model),
+        theirs: graph(model, arm),
+        question,
+        ratio: (ours, theirs) => theirs[percentile]! / ours[percentile]!,
+        peer: `${inWords(arm)}, at ${Math.round(rate)} requests/s`,
+      };
     },
   };
 }
@@ -133,39 +154,36 @@ function overLimit(key: string, least: number, hidden: number): Goal {
   const model: SequenceModel = { hidden, input: "token" };
   return {
     key,
-    what: `cells per second at saturation, h=${hidden}, over the bare kernel back to back with as many rows`,
+    what: `cells per second at saturation over the bare kernel back to back with as many rows: LSTM h=${hidden}`,
     least,
-    async round(round, tell) {
-      const seconds = secondsFor(model);
-      const cellular: Job = { measure: "peak", model, arm: { arm: "cellular" }, lengths: "wmt", seconds };
-      const { rows = 64 } = await once(`rows ${hidden}`, () => inProcess({ ...cellular, seconds: 1 }));
-      const [ours, theirs] = await inTurn(round, cellular, {
-        measure: "limit",
-        model,
-        rows: Math.round(rows),
-        seconds,
-      });
-      tell(
-        `engine ${whole(ours!.stepsPerSecond)} cells/s (${whole(ours!.rows)} rows), bare kernel ${whole(theirs!.stepsPerSecond)} (${Math.round(rows)} rows)`,
-      );
-      return ours!.stepsPerSecond! / theirs!.stepsPerSecond!;
+    async prepare(arms) {
+      const question: Question = { ask: "peak", seconds: secondsFor(model) };
+      const { rows = 64 } = await arms.once(`rows ${hidden}`, () => arms.ask(cellular(model), question));
+      return {
+        ours: cellular(model),
+        theirs: { kind: "kernel", model, rows: Math.round(rows) },
+        question: () => question,
+        ratio: (ours, theirs) => ours.stepsPerSecond! / theirs.rate!,
+        peer: `bare kernel, ${Math.round(rows)} rows`,
+      };
     },
   };
 }
 
-function treesOver(key: string, what: string, least: number, merged: number): Goal {
+function treesOver(key: string, least: number, merged: number): Goal {
+  const peer =
+    merged === 1 ? "one tree at a time, level by level" : `${merged} waiting trees merged, level by level`;
   return {
     key,
-    what,
+    what: `trees of 10 to 40 leaves per second over ${peer}: binary tree-LSTM h=256`,
     least,
-    async round(round, tell) {
-      const trees = { measure: "trees", hidden: 256, inFlight: 256, seconds: 2 } as const;
-      const [ours, theirs] = await inTurn(round, trees, { ...trees, merged });
-      tell(
-        `cellular ${whole(ours!.treesPerSecond)} trees/s, merged by ${merged} ${whole(theirs!.treesPerSecond)}`,
-      );
-      return ours!.treesPerSecond! / theirs!.treesPerSecond!;
-    },
+    prepare: async () => ({
+      ours: { kind: "trees", hidden: 256, inFlight: 256 },
+      theirs: { kind: "trees", hidden: 256, inFlight: 256, merged },
+      question: () => ({ ask: "peak", seconds: 1.5 }),
+      ratio: (ours, theirs) => ours.rate! / theirs.rate!,
+      peer,
+    }),
   };
 }
 
@@ -173,106 +191,54 @@ const streams: Goal = {
   key: "silero.streams_vs_single",
   what: "real-time streams of Silero VAD per core over one shared session called stream by stream",
   least: 8,
-  async round(round, tell) {
-    const [ours, theirs] = await inTurn(
-      round,
-      { measure: "streams", way: "pool", seconds: 3 },
-      { measure: "streams", way: "shared", seconds: 3 },
-    );
-    tell(
-      `pool ${whole(ours!.perCoreSecond)} streams per core, one shared session ${whole(theirs!.perCoreSecond)}`,
-    );
-    return ours!.perCoreSecond! / theirs!.perCoreSecond!;
-  },
+  prepare: async () => ({
+    ours: { kind: "streams", way: "pool", streams: 1000 },
+    theirs: { kind: "streams", way: "shared", streams: 1000 },
+    question: () => ({ ask: "peak", seconds: 2 }),
+    ratio: (ours, theirs) => ours.rate! / theirs.rate!,
+    peer: "one session of onnxruntime-node, a state per stream",
+  }),
 };
 
 const token = (hidden: number): SequenceModel => ({ hidden, input: "token" });
 const vector = (hidden: number): SequenceModel => ({ hidden, input: "vector" });
-const peak = "peak requests per second over the best whole-sequence batching";
-const at70 = "p99 of the best whole-sequence batching over ours at 70 % of its peak";
 
 /** All figures of the guard, in the order they are measured. */
 export const goals: readonly Goal[] = [
-  peakOverGraph(
-    "lstm256.token.peak_vs_graph",
-    `${peak}: h=256, tokens, WMT-like lengths`,
-    2.0,
-    token(256),
-    "wmt",
-  ),
-  peakOverGraph(
-    "lstm1024.token.peak_vs_graph",
-    `${peak}: h=1024, tokens, WMT-like lengths`,
-    1.7,
-    token(1024),
-    "wmt",
-  ),
-  peakOverGraph(
-    "lstm256.vector.peak_vs_graph",
-    `${peak}: h=256, vectors, WMT-like lengths`,
-    1.3,
-    vector(256),
-    "wmt",
-  ),
-  peakOverGraph(
-    "lstm1024.vector.peak_vs_graph",
-    `${peak}: h=1024, vectors, WMT-like lengths`,
-    1.2,
-    vector(1024),
-    "wmt",
-  ),
-  latencyUnderGraph("lstm256.token.p99_at70", `${at70}: h=256, tokens`, 3, token(256), {
-    share: 0.7,
-    percentile: "p99",
-  }),
-  latencyUnderGraph("lstm1024.token.p99_at70", `${at70}: h=1024, tokens`, 3, token(1024), {
-    share: 0.7,
-    percentile: "p99",
-  }),
-  latencyUnderGraph(
-    "lstm256.token.p50_at5",
-    "p50 of the best whole-sequence batching over ours at 5 % of its peak: h=256, tokens",
-    0.9,
-    token(256),
-    { share: 0.05, percentile: "p50" },
-  ),
-  peakOverGraph("lstm256.fixed24.peak_vs_graph", `${peak}: h=256, tokens, all lengths 24`, 1.4, token(256), {
-    fixed: 24,
-  }),
-  treesOver(
-    "trees256.vs_merged",
-    "trees of 10 to 40 leaves per second over merging what waits and running level by level, h=256",
-    1.2,
-    64,
-  ),
-  treesOver("trees256.vs_single", "the same over one tree at a time", 3, 1),
+  peakOverGraph("lstm256.token.peak_vs_graph", 2.0, token(256), "wmt"),
+  peakOverGraph("lstm1024.token.peak_vs_graph", 1.7, token(1024), "wmt"),
+  peakOverGraph("lstm256.vector.peak_vs_graph", 1.3, vector(256), "wmt"),
+  peakOverGraph("lstm1024.vector.peak_vs_graph", 1.2, vector(1024), "wmt"),
+  latencyUnderGraph("lstm256.token.p99_at70", 3, token(256), 0.7, "p99"),
+  latencyUnderGraph("lstm1024.token.p99_at70", 3, token(1024), 0.7, "p99"),
+  latencyUnderGraph("lstm256.token.p50_at5", 0.9, token(256), 0.05, "p50"),
+  peakOverGraph("lstm256.fixed24.peak_vs_graph", 1.4, token(256), { fixed: 24 }),
+  treesOver("trees256.vs_merged", 1.2, 64),
+  treesOver("trees256.vs_single", 3, 1),
   streams,
   overLimit("lstm1024.vs_limit", 0.97, 1024),
   overLimit("lstm256.vs_limit", 0.97, 256),
   overLimit("lstm128.vs_limit", 0.93, 128),
 ];
 
-/** Rounds of one goal: the median ratio, and all of them. */
-export async function measureGoal(goal: Goal, rounds: number, tell: (line: string) => void) {
+/** Both arms answer in turn, the other first in every second round; the median ratio counts. */
+export async function measureGoal(goal: Goal, arms: Arms, rounds: number, tell: (line: string) => void) {
+  const { ours, theirs, question, ratio, peer } = await goal.prepare(arms);
+  tell(`peer: ${peer}`);
   const ratios: number[] = [];
-  for (let round = 0; round < rounds; round++) ratios.push(await goal.round(round, tell));
+  for (let round = 0; round < rounds; round++) {
+    const first = await arms.ask(round % 2 === 0 ? ours : theirs, question(round));
+    const second = await arms.ask(round % 2 === 0 ? theirs : ours, question(round));
+    const [mine, other] = round % 2 === 0 ? [first, second] : [second, first];
+    ratios.push(ratio(mine, other));
+    tell(`${ratios.at(-1)!.toFixed(3)}  ours ${figuresText(mine)} | theirs ${figuresText(other)}`);
+  }
   return { ratio: median(ratios), ratios };
 }
 
-/** Ours first in even rounds, theirs first in odd ones. */
-async function inTurn(round: number, ours: Job, theirs: Job) {
-  if (round % 2 === 0) {
-    const first = await inProcess(ours);
-    return [first, await inProcess(theirs)] as const;
-  }
-  const first = await inProcess(theirs);
-  return [await inProcess(ours), first] as const;
-}
-
-function whole(value: number | undefined): string {
-  return Math.round(value ?? Number.NaN).toLocaleString("en");
-}
-
-function ms(value: number | undefined): string {
-  return `${(value ?? Number.NaN).toFixed(2)} ms`;
+function figuresText(figures: Figures): string {
+  const digits = (value: number) =>
+    value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(2);
+  const shown = ["rate", "stepsPerSecond", "rows", "p50", "p99", "lagMs"].filter((name) => name in figures);
+  return shown.map((name) => `${name} ${digits(figures[name]!)}`).join(" ");
 }

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { Command, InvalidArgumentError } from "commander";
-import { goals, measureGoal } from "./goals.ts";
+import { Arms, goals, measureGoal } from "./goals.ts";
 
 /** Ratios of an earlier run, to compare with; made with `--save`. */
 const BASELINE = "bench/ratios/baseline.json";
@@ -11,7 +11,7 @@ const { only, rounds, save } = new Command("bench:ratios")
     "Ratios against limits and peers, both measured in this run. The last line is JSON: ratio by key.",
   )
   .option("--only <keys>", "some of them, separated by commas; a prefix names all that begin with it", keysOf)
-  .option("--rounds <count>", "times that each is measured; the median counts", positive, 2)
+  .option("--rounds <count>", "times that each is measured; the median counts", positive, 5)
   .option("--save", `writes the ratios to ${BASELINE}`)
   .parse()
   .opts<{ only?: string[]; rounds: number; save?: true }>();
@@ -25,9 +25,10 @@ const [cpu] = cpus();
 console.log(
   `Node ${process.version}, ${availableParallelism()} cores of ${cpu?.model.trim()}, ${rounds} rounds`,
 );
+const arms = new Arms();
 for (const [i, goal] of wanted.entries()) {
   console.log(`\n[${i + 1}/${wanted.length}] ${goal.key}: ${goal.what}`);
-  const { ratio, ratios } = await measureGoal(goal, rounds, (line) => console.log(`  ${line}`));
+  const { ratio, ratios } = await measureGoal(goal, arms, rounds, (line) => console.log(`  ${line}`));
   found[goal.key] = Number(ratio.toFixed(3));
   const verdict = ratio >= goal.least ? "reached" : "MISSED";
   const before = baseline[goal.key];
@@ -35,6 +36,7 @@ for (const [i, goal] of wanted.entries()) {
   const all = ratios.map((one) => one.toFixed(2)).join(" ");
   console.log(`  ${ratio.toFixed(2)} (rounds ${all}), goal ${goal.least}: ${verdict}${compared}`);
 }
+arms.close();
 if (save) writeFileSync(BASELINE, `${JSON.stringify({ ...baseline, ...found }, undefined, 2)}\n`);
 console.log(`\n${JSON.stringify(found)}`);
 

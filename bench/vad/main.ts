@@ -2,7 +2,7 @@ import { fork } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { Command, InvalidArgumentError } from "commander";
-import { type Measured, measureStreams, type Way, ways } from "../arms/streams.ts";
+import { listenTo, type Measured, type Way, ways } from "../arms/streams.ts";
 import { median } from "../statistics.ts";
 
 const {
@@ -25,8 +25,11 @@ const {
   .parse()
   .opts<{ streams: number; sessions: number; seconds: number; rounds: number; rate: number; way?: Way }>();
 
-if (way) process.send!(await measureStreams({ way, streams, seconds, rate }));
-else await compare();
+if (way) {
+  const listener = await listenTo({ way, streams, rate });
+  process.send!(await listener.measure(seconds));
+  await listener.close();
+} else await compare();
 
 /** All ways in turn, in the other order every second time; medians with the raw values. */
 async function compare(): Promise<void> {
