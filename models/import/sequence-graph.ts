@@ -39,6 +39,10 @@ export class SequenceGraph {
     return this.#constant({ dataType: DataType.FLOAT, dims: [...shape], rawData });
   }
 
+  scalar(value: number): string {
+    return this.floats({ shape: [], data: Float32Array.of(value) });
+  }
+
   integers(values: readonly number[]): string {
     const rawData = new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
     return this.#constant({ dataType: DataType.INT64, dims: [values.length], rawData });

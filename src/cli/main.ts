@@ -89,7 +89,7 @@ program
 program
   .command("import")
   .description(
-    "make a model folder of an ONNX file (one step, or sequences with LSTM, GRU or RNN nodes) or of a PyTorch state dict in safetensors",
+    "make a model folder of an ONNX file (one step, or sequences with LSTM, GRU or RNN nodes), of a PyTorch state dict in safetensors, or of a Keras model (.keras, or model.json of TensorFlow.js)",
   )
   .argument("<source>", "the file")
   .requiredOption("--out <folder>", "folder to write, new or of a model")
