@@ -12,14 +12,14 @@ export interface NamedWeight {
 }
 
 /**
- * Weights by the names that Keras gives them: the layer, or the layer that it wraps, somewhere before the variable. Keras 3
- * puts the model before it, Keras 2 from TensorFlow 2.2 on the cell behind it; TensorFlow.js leaves wrappers out.
+ * Weights by the names that Keras gives them: the layer first, the variable last. Keras 3 puts the model before them, a
+ * Bidirectional its direction and Keras 2 from TensorFlow 2.2 on the cell between them.
  */
 export function namedWeights(
   topology: Topology,
   found: readonly NamedWeight[],
 ): Weights & { readonly unused: () => string[] } {
-  const owners = ownersOf(topology.layers);
+  const owners = new Map(topology.layers.map((layer) => [layer.name, layer]));
   const paths = withoutModel(
     found.map((weight) => ({ weight, path: pathOf(weight.name) })),
     topology.name,
@@ -34,7 +34,7 @@ export function namedWeights(
   const used = new Set<NamedWeight>();
   return {
     read(layer, place, variable, wanted): StoredTensor {
-      const own = (byLayer.get(layer) ?? []).filter((one) => isOf(one.path, place, variable));
+      const own = (byLayer.get(layer) ?? []).filter((one) => isOf(layer, one.path, place, variable));
       if (own.length !== 1)
         throw refuse(`${sayLayer(layer)} has ${own.length} weights '${sayPlace(place)}${variable.name}'`);
       const { weight } = own[0]!;
@@ -55,20 +55,6 @@ function pathOf(name: string): string[] {
   return name.replace(/:\d+$/, "").split("/");
 }
 
-/** Layers by their own names, and by those of the layers that they wrap where no layer has that name. */
-function ownersOf(layers: readonly LayerEntry[]): Map<string, LayerEntry> {
-  const owners = new Map<string, LayerEntry>();
-  for (const layer of layers) {
-    for (const key of ["layer", "backward_layer", "cell"]) {
-      const name = nameIn(layer.config[key]);
-      if (name === undefined) continue;
-      for (const prefix of ["", "forward_", "backward_"]) owners.set(prefix + name, layer);
-    }
-  }
-  for (const layer of layers) owners.set(layer.name, layer);
-  return owners;
-}
-
 function nameIn(json: unknown): string | undefined {
   if (typeof json !== "object" || json === null || !("config" in json)) return undefined;
   const { config } = json;
@@ -86,10 +72,20 @@ function withoutModel(
   return isPrefix ? paths.map(({ weight, path }) => ({ weight, path: path.slice(1) })) : paths;
 }
 
-function isOf(path: readonly string[], place: Place, { name, index }: Variable): boolean {
+function isOf(layer: LayerEntry, path: readonly string[], place: Place, { name, index }: Variable): boolean {
   const last = path.at(-1);
   if (last !== name && last !== String(index)) return false;
-  return (place !== "forward" && place !== "backward") || path.some((part) => part.startsWith(`${place}_`));
+  if (place !== "forward" && place !== "backward") return true;
+  const names = directionNames(layer, place);
+  return path.some((part) => names.includes(part));
+}
+
+/** What the layer of a direction may be called: copies get a prefix, and Keras 3 writes it into the config. */
+function directionNames({ config }: LayerEntry, place: "forward" | "backward"): string[] {
+  const layers = place === "forward" ? [config.layer] : [config.backward_layer, config.layer];
+  const names = layers.map(nameIn).filter((name) => name !== undefined);
+  const isNamed = place === "forward" || config.backward_layer !== undefined;
+  return [...(isNamed ? names.slice(0, 1) : []), ...names.map((name) => `${place}_${name}`)];
 }
 
 function sayPlace(place: Place): string {

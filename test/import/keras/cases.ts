@@ -22,6 +22,7 @@ export interface Case {
 export const INPUT = 3;
 
 export const keras = casesOf("cases.json");
+export const tfjs = casesOf("tfjs.json");
 
 function casesOf(file: string): readonly Case[] {
   return JSON.parse(readFileSync(new URL(`fixtures/${file}`, import.meta.url), "utf8")) as Case[];
@@ -30,7 +31,10 @@ function casesOf(file: string): readonly Case[] {
 /** The files of a case in one format, unpacked. */
 export function filesOf({ files }: Case, format: string): Record<string, Buffer> {
   return Object.fromEntries(
-    Object.entries(files[format]!).map(([name, packed]) => [name, inflateSync(Buffer.from(packed, "base64"))]),
+    Object.entries(files[format]!).map(([name, packed]) => [
+      name,
+      inflateSync(Buffer.from(packed, "base64")),
+    ]),
   );
 }
 

@@ -2,12 +2,20 @@ import { describe, expect, it } from "vitest";
 import { importModel } from "../../../models/import/import-model.ts";
 import { float32, int32, type Tensor } from "../../../src/core/tensor.ts";
 import { serveImported } from "../serve.ts";
-import { type Case, filesOf, INPUT, keras, written } from "./cases.ts";
+import { type Case, filesOf, INPUT, keras, tfjs, written } from "./cases.ts";
 
 describe("a Keras model, served to requests of several lengths at once, gives what Keras gives", () => {
-  const all = keras.flatMap((one) => Object.keys(one.files).map((format) => [one.name, format, one] as const));
+  const all = keras.flatMap((one) =>
+    Object.keys(one.files).map((format) => [one.name, format, one] as const),
+  );
   it.each(all)("%s (%s)", async (_, format, one) => {
     await expectEqual(one, await written(filesOf(one, format)));
+  });
+});
+
+describe("a model that TensorFlow.js saved gives what TensorFlow.js gives", () => {
+  it.each(tfjs.map((one) => [one.name, one] as const))("%s", async (_, one) => {
+    await expectEqual(one, await written(filesOf(one, "saved")));
   });
 });
 

@@ -90,6 +90,8 @@ def keras2(value):
         return value
     if value.get("class_name") == "DTypePolicy":
         return value["config"]["name"]
+    if value.get("class_name") == "function":
+        return value["config"].removesuffix("_2")
     if "inbound_nodes" in value:
         nodes = [
             [[*argument["config"]["keras_history"], {}] for argument in node["args"]]
@@ -111,14 +113,13 @@ def keras2(value):
     for key in ("input_layers", "output_layers"):
         if key in kept:
             kept[key] = [kept[key]]
-    if kept.get("activation") == "hard_sigmoid_2":
-        kept["activation"] = "hard_sigmoid"
     return kept
 
 
 def name2(name):
     """A weight's name as Keras 2 has it: without the model and without the layer in a TimeDistributed."""
-    parts = name.split("/")[1:]
+    parts = name.split("/")
+    parts = parts[1:] if parts[0] == "sequential" else parts
     return "/".join([parts[0], parts[-1]] if parts[0].startswith("time_distributed") else parts)
 
 
