@@ -5,10 +5,10 @@ import type { ImportedModel } from "../imported.ts";
 import { importOnnxBytes } from "../onnx/import-onnx.ts";
 import type { KerasMajor } from "./activations.ts";
 import { readArchive } from "./archive.ts";
+import { archiveWeights, readWeightsFile } from "./archive-weights.ts";
 import { parse, readTopology } from "./config.ts";
 import { refuse } from "./faults.ts";
 import { type KerasModel, sequenceGraph } from "./graph.ts";
-import { openWeights } from "./hdf5-weights.ts";
 import { namedWeights } from "./named-weights.ts";
 import { readShards } from "./shards.ts";
 
@@ -27,12 +27,8 @@ export async function importKeras(file: string, options: KerasImportOptions = {}
   const { config, metadata, weights: bytes } = await readArchive(file);
   const { keras_version: version } = parse(Versioned, metadata, "'metadata.json'");
   const topology = shallow(() => readTopology(config));
-  const weights = await openWeights(bytes, topology);
-  try {
-    return written({ topology, weights, major: majorOf(version) }, file, options);
-  } finally {
-    weights.close();
-  }
+  const weights = archiveWeights(topology, await readWeightsFile(bytes));
+  return written({ topology, weights, major: majorOf(version) }, file, options);
 }
 
 /** As `importKeras`, for the `model.json` of a TensorFlow.js layers model with its weights in files beside it. */
