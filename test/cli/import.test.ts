@@ -57,6 +57,12 @@ describe("cellbatch import", () => {
     const { stdout } = await run("import", archive, "--out", join(folder, "lstm"), "--name", "lstm");
     expect(stdout).toMatch(/^lstm 1: LSTM of 4, imported from Keras/);
     expect(stdout).toMatch(/program chain: 'step', answers the last step/);
+    const inputs = join(dirname(archive), "inputs.json");
+    await writeFile(inputs, JSON.stringify({ x: [one.inputs[0]] }));
+    const { h } = JSON.parse((await run("run", join(folder, "lstm"), "--inputs", inputs)).stdout);
+    h.forEach((value: number, at: number) => {
+      expect(value).toBeCloseTo(one.outputs[0]![at]!, 5);
+    });
     const layersModel = await written(filesOf(one, "tfjs2"));
     const name = basename(dirname(layersModel)).toLowerCase();
     expect((await run("inspect", layersModel)).stdout).toMatch(new RegExp(`^${name} 1: LSTM of 4`));
