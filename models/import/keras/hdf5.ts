@@ -14,7 +14,7 @@ export interface Hdf5Dataset {
 
 /**
  * Reads all datasets below some groups of an HDF5 file. The library runs on a memory of its own that holds no other files,
- * so links that lead out of this one find nothing. A hostile file can keep it busy without end, so it belongs on a thread.
+ * so links that lead out of this one find nothing. A hostile file can keep it busy for long, so it belongs on a thread.
  */
 export async function readDatasets(bytes: Uint8Array, groups: readonly string[]): Promise<Hdf5Dataset[]> {
   const { File, ready } = await import("h5wasm");

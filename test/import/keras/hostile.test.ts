@@ -388,7 +388,7 @@ describe("any damaged file gives a model or a fault, and the next one is read as
           if (!(error instanceof Fault)) throw error;
         }
       }),
-      // A seed of its own, since some damage takes the library minutes; threads have a deadline for that.
+      // A seed of its own, since some damage keeps the library busy for long; threads have a deadline for that.
       { numRuns: 300, seed: 1 },
     );
     await importModel(await written({ "model.keras": archive() }));
