@@ -1,6 +1,12 @@
 import { extname } from "node:path";
 import { Fault } from "../../src/core/faults.ts";
 import type { ImportedModel } from "./imported.ts";
+import {
+  importKeras,
+  importLayersModel,
+  isLayersModel,
+  type KerasImportOptions,
+} from "./keras/import-keras.ts";
 import { importOnnx } from "./onnx/import-onnx.ts";
 import type { OnnxImportOptions } from "./onnx/options.ts";
 import { importTorch } from "./torch/import-torch.ts";
@@ -11,21 +17,27 @@ export interface ImportOptions {
   readonly name?: string;
   readonly onnx?: OnnxImportOptions;
   readonly torch?: TorchImportOptions;
+  readonly keras?: KerasImportOptions;
 }
 
 /** Makes a model of a foreign file, by its kind. Throws INVALID_REQUEST where it is of none that is known. */
-export function importModel(source: string, options: ImportOptions = {}): Promise<ImportedModel> {
-  const { name, onnx, torch } = options;
+export async function importModel(source: string, options: ImportOptions = {}): Promise<ImportedModel> {
+  const { name, onnx, torch, keras } = options;
   const named = name === undefined ? {} : { name };
   switch (extname(source).toLowerCase()) {
     case ".onnx":
       return importOnnx(source, { ...onnx, ...named });
     case ".safetensors":
       return importTorch(source, { ...torch, ...named });
+    case ".keras":
+      return importKeras(source, { ...keras, ...named });
+    case ".json":
+      if (await isLayersModel(source)) return importLayersModel(source, { ...keras, ...named });
+      throw new Fault("INVALID_REQUEST", `${source} cannot be imported: it has no 'modelTopology'`);
     default:
       throw new Fault(
         "INVALID_REQUEST",
-        `${source} cannot be imported: its name ends neither in .onnx nor in .safetensors`,
+        `${source} cannot be imported: its name ends in none of .onnx, .safetensors, .keras and .json`,
       );
   }
 }

@@ -45,6 +45,7 @@ export async function importFile(source: string, options: ImportOptions): Promis
       ...(nonlinearity === undefined ? {} : { nonlinearity }),
       ...(collect === undefined ? {} : { collect }),
     },
+    keras: program === undefined ? {} : { program },
   });
   await writeModel(out, imported);
   const { lane, why, notes } = imported;

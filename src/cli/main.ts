@@ -57,7 +57,9 @@ program
 
 program
   .command("run")
-  .description("run one model on text, on a WAV file (16 kHz, mono, 16 bit) or on lines from standard input")
+  .description(
+    "run one model on text, on a WAV file (16 kHz, mono, 16 bit), on tensors in a JSON file or on lines from standard input",
+  )
   .argument("<model>", "name of a model of the zoo, or a model's folder or module")
   .argument("[input]", "text or file; lines of standard input where it is left out")
   .option("--temperature <number>", "sampling temperature; 0 takes the likeliest token", number, 0)
@@ -65,6 +67,10 @@ program
   .option("--top-p <share>", "sample among the likeliest tokens that hold this share", number, 1)
   .option("--seed <number>", "seed of the sampling", integer(0, 2 ** 32 - 1), 0)
   .option("--max-steps <count>", "most cells that a generating model may run", integer(1, 2 ** 31 - 1))
+  .option(
+    "--inputs <file>",
+    "JSON of inputs by name, or a request of the Open Inference Protocol; prints JSON",
+  )
   .option("--json", "print results as JSON lines", false)
   .action((model: string, input: string | undefined, options: Parameters<typeof runModel>[2]) =>
     runModel(model, input, options),
@@ -89,7 +95,7 @@ program
 program
   .command("import")
   .description(
-    "make a model folder of an ONNX file (one step, or sequences with LSTM, GRU or RNN nodes) or of a PyTorch state dict in safetensors",
+    "make a model folder of an ONNX file (one step, or sequences with LSTM, GRU or RNN nodes), of a PyTorch state dict in safetensors, or of a Keras model (.keras, or model.json of TensorFlow.js)",
   )
   .argument("<source>", "the file")
   .requiredOption("--out <folder>", "folder to write, new or of a model")

@@ -14,14 +14,24 @@ export interface RunOptions {
   readonly seed: number;
   readonly maxSteps?: number;
   readonly json: boolean;
+  /** A JSON file with the inputs, in place of an argument. */
+  readonly inputs?: string;
 }
 
 /** Runs a model in this process on an argument, or on every line of standard input. */
 export async function runModel(model: string, input: string | undefined, options: RunOptions): Promise<void> {
-  const { json, ...request } = options;
+  const { json, inputs, ...request } = options;
+  if (inputs !== undefined && input !== undefined) {
+    throw new Fault("INVALID_REQUEST", `give either the input '${input}' or --inputs ${inputs}, not both`);
+  }
   const runtime = await createRuntime({ models: [modelPath(model)], inline: true });
   try {
     const info = runtime.models[0]!;
+    if (inputs !== undefined) {
+      // Loaded here, since text and audio need none of the server's parsers.
+      const { runInputs } = await import("./run-inputs.ts");
+      return print(await runInputs(runtime, info, inputs, request));
+    }
     if (input !== undefined) return await runOne(runtime, info, input, request, json);
     for await (const line of createInterface({ input: process.stdin })) {
       if (line !== "") await runOne(runtime, info, line, request, json);
@@ -43,7 +53,7 @@ async function runOne(
   if (name === undefined) {
     throw new Fault(
       "INVALID_REQUEST",
-      `model '${model.name}' takes no text; use the library or the server for tensors`,
+      `model '${model.name}' takes no text; give its tensors as JSON with --inputs FILE`,
     );
   }
   if (model.program !== "generate" || json) {

@@ -1,10 +1,11 @@
 import { execFile } from "node:child_process";
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { beforeAll, describe, expect, it } from "vitest";
+import { filesOf, keras, written } from "../import/keras/cases.ts";
 import { bytesOf, cases, refused } from "../import/onnx/cases.ts";
 
 const main = fileURLToPath(new URL("../../dist/src/cli/main.js", import.meta.url));
@@ -48,6 +49,23 @@ describe("cellbatch import", () => {
     const { stdout } = await run("inspect", await fileOf(refused[0]!));
     expect(stdout).toContain("lane graph: ");
     expect(stdout).toContain(refused[0]!.why);
+  });
+
+  it("takes a Keras model as an archive and as TensorFlow.js has it, which is named by its folder", async () => {
+    const one = keras.find(({ files }) => "keras" in files && "tfjs2" in files)!;
+    const archive = await written(filesOf(one, "keras"));
+    const { stdout } = await run("import", archive, "--out", join(folder, "lstm"), "--name", "lstm");
+    expect(stdout).toMatch(/^lstm 1: LSTM of 4, imported from Keras/);
+    expect(stdout).toMatch(/program chain: 'step', answers the last step/);
+    const inputs = join(dirname(archive), "inputs.json");
+    await writeFile(inputs, JSON.stringify({ x: [one.inputs[0]] }));
+    const { h } = JSON.parse((await run("run", join(folder, "lstm"), "--inputs", inputs)).stdout);
+    h.forEach((value: number, at: number) => {
+      expect(value).toBeCloseTo(one.outputs[0]![at]!, 5);
+    });
+    const layersModel = await written(filesOf(one, "tfjs2"));
+    const name = basename(dirname(layersModel)).toLowerCase();
+    expect((await run("inspect", layersModel)).stdout).toMatch(new RegExp(`^${name} 1: LSTM of 4`));
   });
 
   it("refuses a file of another kind and a folder of other things, and writes nothing", async () => {

@@ -1,8 +1,11 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, onTestFinished } from "vitest";
 import { type Message, TestClient } from "../server/client.ts";
 
 const main = fileURLToPath(new URL("../../dist/src/cli/main.js", import.meta.url));
@@ -92,6 +95,26 @@ describe("cellbatch run", () => {
       (await run("run", "char-lm", "a small ", "--temperature", "0.8", "--seed", "3", "--max-steps", "40"))
         .stdout;
     expect(await write()).toBe(await write());
+  });
+
+  it("takes inputs by name and requests of the Open Inference Protocol from a file, and answers alike", async () => {
+    const file = join(await mkdtemp(join(tmpdir(), "cellbatch-run-")), "inputs.json");
+    onTestFinished(() => rm(dirname(file), { recursive: true }));
+    const ask = async (json: unknown, model = "g2p") => {
+      await writeFile(file, JSON.stringify(json));
+      return JSON.parse((await run("run", model, "--inputs", file)).stdout);
+    };
+    const phonemes = "S EH L Y AH L ER";
+    expect(await ask({ text: "cellular" })).toMatchObject({ phonemes });
+    const inputs = [{ name: "text", datatype: "BYTES", shape: [1], data: ["cellular"] }];
+    expect(await ask({ id: "7", inputs })).toMatchObject({
+      id: "7",
+      model_name: "g2p",
+      outputs: [{ name: "phonemes", datatype: "BYTES", shape: [1], data: [phonemes] }],
+    });
+    await expect(ask({ word: "cellular" })).rejects.toThrow(/has no input 'word', it takes 'text'/);
+    await expect(ask([1])).rejects.toThrow(/holds no object of inputs by name/);
+    await expect(run("run", "g2p", "cellular", "--inputs", file)).rejects.toThrow(/not both/);
   });
 
   it("ends with 1 and a sentence for bad input, with 2 for a bad command line", async () => {

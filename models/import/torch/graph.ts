@@ -1,20 +1,13 @@
-import onnxProto from "onnx-proto";
 import type { StoredTensor } from "../../safetensors.ts";
+import { DataType, SequenceGraph } from "../sequence-graph.ts";
 import type { TorchCell, TorchLinear, TorchModel } from "./state-dict.ts";
-
-const { onnx } = onnxProto;
-const { DataType } = onnx.TensorProto;
-const { AttributeType } = onnx.AttributeProto;
-
-type Dim = number | string;
-type Attribute = number | string | readonly string[];
 
 /** A model of a state dict as the ONNX file that PyTorch would export: one node per layer over whole sequences. */
 export function sequenceGraph(
   model: TorchModel,
   { nonlinearity, collect }: { readonly nonlinearity: "tanh" | "relu"; readonly collect: "last" | "all" },
 ): Uint8Array {
-  const graph = new Graph();
+  const graph = new SequenceGraph();
   const { kind, hidden, layers, embedding, linear } = model;
   const directions = layers[0]!.length;
   let values = embedding
@@ -48,7 +41,7 @@ export function sequenceGraph(
 
 /** One step of an LSTM with `proj_size`, which the LSTM node of ONNX does not have. Its states are `h0`, `c0`, `h1`, ... */
 export function projectedStep({ hidden, layers, embedding, linear }: TorchModel): Uint8Array {
-  const graph = new Graph();
+  const graph = new SequenceGraph();
   let values = embedding
     ? graph.node("Gather", [graph.floats(embedding), graph.input("token", DataType.INT32, ["rows"])])
     : graph.input("x", DataType.FLOAT, ["rows", layers[0]![0]!.inputWeights.shape[1]!]);
@@ -80,7 +73,7 @@ export function projectedStep({ hidden, layers, embedding, linear }: TorchModel)
 }
 
 function addLinear(
-  graph: Graph,
+  graph: SequenceGraph,
   from: string,
   linear: readonly TorchLinear[],
   width: number,
@@ -94,7 +87,7 @@ function addLinear(
 }
 
 /** W, R and B of a node, `[directions, ...]`, with the gates in ONNX's order. */
-function weightsOf(graph: Graph, kind: TorchModel["kind"], cells: readonly TorchCell[]): string[] {
+function weightsOf(graph: SequenceGraph, kind: TorchModel["kind"], cells: readonly TorchCell[]): string[] {
   const order = ORDER[kind];
   const stacked = (tensors: readonly StoredTensor[]) => {
     const shape = [tensors.length, ...tensors[0]!.shape];
@@ -138,94 +131,4 @@ function transposed({ shape, data }: StoredTensor): StoredTensor {
       turned[column * rows + row] = data[row * columns + column]!;
   }
   return { shape: [columns, rows], data: turned };
-}
-
-/** Writes a graph node by node. */
-class Graph {
-  readonly #nodes: onnxProto.onnx.INodeProto[] = [];
-  readonly #constants: onnxProto.onnx.ITensorProto[] = [];
-  readonly #inputs: onnxProto.onnx.IValueInfoProto[] = [];
-  readonly #outputs: onnxProto.onnx.IValueInfoProto[] = [];
-  #names = 0;
-
-  input(name: string, type: number, dims: readonly Dim[]): string {
-    this.#inputs.push(valueInfo(name, type, dims));
-    return name;
-  }
-
-  output(name: string, from: string, dims: readonly Dim[]): void {
-    this.#nodes.push({ opType: "Identity", input: [from], output: [name] });
-    this.#outputs.push(valueInfo(name, DataType.FLOAT, dims));
-  }
-
-  floats({ shape, data }: StoredTensor): string {
-    const rawData = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    return this.#constant({ dataType: DataType.FLOAT, dims: [...shape], rawData });
-  }
-
-  integers(values: readonly number[]): string {
-    const rawData = new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
-    return this.#constant({ dataType: DataType.INT64, dims: [values.length], rawData });
-  }
-
-  node(
-    op: string,
-    inputs: readonly string[],
-    attributes: Record<string, Attribute | readonly number[]> = {},
-  ): string {
-    return this.nodes(op, inputs, 1, attributes)[0]!;
-  }
-
-  nodes(
-    op: string,
-    inputs: readonly string[],
-    count: number,
-    attributes: Record<string, Attribute | readonly number[]> = {},
-  ): string[] {
-    const output = Array.from({ length: count }, () => `value${this.#names++}`);
-    const attribute = Object.entries(attributes).map(([name, value]) => attributeOf(name, value));
-    this.#nodes.push({ opType: op, input: [...inputs], output, attribute });
-    return output;
-  }
-
-  finish(from: string, name: string, width: number, collect: "last" | "all"): Uint8Array {
-    this.output(name, from, collect === "all" ? ["steps", "rows", width] : ["rows", width]);
-    return this.encode();
-  }
-
-  encode(): Uint8Array {
-    return onnx.ModelProto.encode({
-      irVersion: 9,
-      producerName: "cellbatch",
-      opsetImport: [{ domain: "", version: 18 }],
-      graph: {
-        name: "model",
-        node: this.#nodes,
-        initializer: this.#constants,
-        input: this.#inputs,
-        output: this.#outputs,
-      },
-    }).finish();
-  }
-
-  #constant(tensor: onnxProto.onnx.ITensorProto): string {
-    const name = `constant${this.#constants.length}`;
-    this.#constants.push({ ...tensor, name });
-    return name;
-  }
-}
-
-function valueInfo(name: string, elemType: number, dims: readonly Dim[]): onnxProto.onnx.IValueInfoProto {
-  const dim = dims.map((one) => (typeof one === "number" ? { dimValue: one } : { dimParam: one }));
-  return { name, type: { tensorType: { elemType, shape: { dim } } } };
-}
-
-function attributeOf(name: string, value: Attribute | readonly number[]): onnxProto.onnx.IAttributeProto {
-  const bytes = (text: string) => new TextEncoder().encode(text);
-  if (typeof value === "number") return { name, type: AttributeType.INT, i: value };
-  if (typeof value === "string") return { name, type: AttributeType.STRING, s: bytes(value) };
-  if (typeof value[0] === "string") {
-    return { name, type: AttributeType.STRINGS, strings: (value as readonly string[]).map(bytes) };
-  }
-  return { name, type: AttributeType.INTS, ints: [...(value as readonly number[])] };
 }

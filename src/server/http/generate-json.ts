@@ -56,7 +56,8 @@ function isScalar(value: unknown): value is ParameterValue {
   return ["string", "number", "boolean", "bigint"].includes(typeof value);
 }
 
-function inputOf({ name, type }: ValueSpec, value: unknown): InputTensor {
+/** An input as JSON has it: a text, a number or nested arrays. */
+export function inputOf({ name, type }: ValueSpec, value: unknown): InputTensor {
   const values = Array.isArray(value) ? value : [value];
   const shape = type === "text" ? [values.length] : shapeOf(values);
   return { name, datatype: wireNames[type], shape, source: { kind: "values", values } };
