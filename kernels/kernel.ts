@@ -41,6 +41,9 @@ export interface Kernel {
   dispose(): void | Promise<void>;
 }
 
+/** Loads cells onto a device. Throws INVALID_REQUEST for a cell that the kernel cannot compute. */
+export type KernelFactory = (cells: readonly CellSpec[]) => Promise<Kernel>;
+
 export type Values = Float32Array | Int32Array;
 
 /** One batched cell: row `r` reads slots `reads[r * cell.reads ...]` and writes slot `writes[r]`. */

@@ -1,16 +1,10 @@
 import { Tensor } from "onnxruntime-node";
 import type { CellSpec } from "../../src/core/cell.ts";
 import { sizeOf, type TensorSpec } from "../../src/core/tensor.ts";
+import { inputTable } from "../input-table.ts";
 import { type Kernel, type KernelTask, stateLayout, type Values } from "../kernel.ts";
 import { StateRows } from "../state-rows.ts";
-import {
-  type CellGraph,
-  inputTable,
-  lstmOperatorGraph,
-  type Port,
-  recurrentGraph,
-  simpleGraph,
-} from "./graphs.ts";
+import { type CellGraph, lstmOperatorGraph, type Port, recurrentGraph, simpleGraph } from "./graphs.ts";
 import { improveGraph, type Rewrite } from "./improve.ts";
 import { loadSession, type Session, type Tensors } from "./session.ts";
 import { givenGraph } from "./step-graph.ts";

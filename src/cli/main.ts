@@ -26,6 +26,10 @@ program
   .addOption(modelOption())
   .option("--engines <count>", "engine threads; one per core by default", integer(1, 1024))
   .option("--threads <count>", "threads of each engine's ONNX Runtime", integer(1, 1024), 1)
+  .option(
+    "--kernel <module>",
+    "module whose default export loads the kernel of cells; ONNX Runtime by default",
+  )
   .option("--max-batch <rows>", "most rows of one task; measured by default", integer(1, 65_536))
   .option(
     "--max-active <count>",

@@ -13,6 +13,7 @@ export interface ServeOptions {
   readonly model?: readonly string[];
   readonly engines?: number;
   readonly threads: number;
+  readonly kernel?: string;
   readonly maxBatch?: number;
   readonly maxActive: number;
   readonly policy: PolicyName;
@@ -22,7 +23,7 @@ export interface ServeOptions {
 
 /** Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. `version` is this program's. */
 export async function serve(options: ServeOptions, version: string): Promise<void> {
-  const { host, port, grpcPort, engines, threads, maxBatch, maxActive, policy, drainMs } = options;
+  const { host, port, grpcPort, engines, threads, kernel, maxBatch, maxActive, policy, drainMs } = options;
   const log = pino({ level: options.logLevel }, pino.destination(2));
   const started = performance.now();
   const { paths, missing } = modelPaths(options.model);
@@ -32,6 +33,7 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
     maxActive,
     policy,
     ...(engines === undefined ? {} : { engines }),
+    ...(kernel === undefined ? {} : { kernel }),
     ...(maxBatch === undefined ? {} : { maxBatch }),
   });
   const unexpected = (error: unknown) =>

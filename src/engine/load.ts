@@ -1,7 +1,9 @@
+import type { KernelFactory } from "../../kernels/kernel.ts";
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
 import { OnnxGraphKernel } from "../../kernels/onnx/onnx-graph.ts";
 import type { ModelDefinition, WholeGraph } from "../../models/definition.ts";
 import { type PolicyName, policies } from "../../scheduler/policy.ts";
+import type { CellSpec } from "../core/cell.ts";
 import { wallClock } from "../core/clock.ts";
 import { Fault } from "../core/faults.ts";
 import { Engine } from "./engine.ts";
@@ -15,6 +17,8 @@ export interface EngineConfig {
   readonly policy: PolicyName;
   readonly maxBatch?: number;
   readonly threads: number;
+  /** URL of a module whose default export loads the kernel of cells, or that function; the onnx kernel where there is none. */
+  readonly kernel?: string | KernelFactory;
 }
 
 /** What a loaded model is to the runtime. */
@@ -27,8 +31,11 @@ export interface CellInfo {
 /** Makes an engine on the calling thread, with all models loaded and measured. */
 export async function loadEngine(
   sources: readonly ModelSource[],
-  { policy, maxBatch, threads }: EngineConfig,
+  { policy, maxBatch, threads, kernel: named }: EngineConfig,
 ): Promise<{ engine: Engine; cells: CellInfo[][] }> {
+  const load = named
+    ? await kernelFactory(named)
+    : (cells: readonly CellSpec[]) => OnnxKernel.load(cells, { threads });
   const models: (LoadedModel | GraphLane)[] = [];
   for (const source of sources) {
     const definition = await definitionOf(source);
@@ -36,8 +43,9 @@ export async function loadEngine(
       models.push(await loadGraph(definition, threads));
       continue;
     }
-    const kernel = await OnnxKernel.load(definition.cells, { threads });
-    models.push(await loadModel(definition, kernel, maxBatch === undefined ? {} : { maxBatch }));
+    models.push(
+      await loadModel(definition, await load(definition.cells), maxBatch === undefined ? {} : { maxBatch }),
+    );
   }
   return {
     engine: new Engine({ models, policy: policies[policy], clock: wallClock }),
@@ -49,6 +57,16 @@ export async function loadEngine(
       })),
     ),
   };
+}
+
+async function kernelFactory(kernel: string | KernelFactory): Promise<KernelFactory> {
+  if (typeof kernel !== "string") return kernel;
+  const { default: load } = (await import(kernel)) as { default?: KernelFactory };
+  if (typeof load === "function") return load;
+  throw new Fault(
+    "INVALID_REQUEST",
+    `module '${kernel}' has no function as its default export that loads a kernel`,
+  );
 }
 
 async function loadGraph(definition: ModelDefinition, threads: number): Promise<GraphLane> {

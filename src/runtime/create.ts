@@ -24,6 +24,12 @@ export interface RuntimeSettings {
   readonly inline?: boolean;
   /** Most rows of one task. @default where the measured rate reaches 97 % of its best */
   readonly maxBatch?: number;
+  /**
+   * What runs the cells: path of a module (`.js`, `.mjs`) whose default export is a `KernelFactory`, loaded on every engine's
+   * thread, or such a function itself, which needs `inline`. Models that are one graph stay with ONNX Runtime.
+   * @default the onnx kernel
+   */
+  readonly kernel?: EngineConfig["kernel"];
   /** How the next cell type is chosen. @default "cellular" */
   readonly policy?: PolicyName;
   /** Requests and sessions that may be active or queued; one more is refused with OVERLOADED. @default 10 000 */
@@ -54,7 +60,19 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
       );
     }
   });
-  const config: EngineConfig = { policy, threads, ...(maxBatch === undefined ? {} : { maxBatch }) };
+  const { kernel } = settings;
+  if (typeof kernel === "function" && !inline) {
+    throw new Fault(
+      "INVALID_REQUEST",
+      "a kernel that is a function cannot be sent to a thread: give the path of its module, or 'inline: true'",
+    );
+  }
+  const config: EngineConfig = {
+    policy,
+    threads,
+    ...(maxBatch === undefined ? {} : { maxBatch }),
+    ...(kernel === undefined ? {} : { kernel: typeof kernel === "string" ? moduleUrl(kernel) : kernel }),
+  };
   const open = (events: LinkEvents) => (inline ? openInline : openThread)(sources, config, events);
   const runtime = new EngineRuntime(definitions, open, { engines, maxActive });
   await runtime.start();
@@ -68,6 +86,10 @@ export async function modelDefinition(model: string): Promise<ModelDefinition> {
 
 async function sourceOf(model: string | ModelDefinition): Promise<ModelSource> {
   if (typeof model !== "string") return { definition: model };
-  if (/\.[cm]?[jt]s$/.test(model)) return { module: pathToFileURL(resolve(model)).href };
+  if (/\.[cm]?[jt]s$/.test(model)) return { module: moduleUrl(model) };
   return { definition: await readModel(model) };
+}
+
+function moduleUrl(path: string): string {
+  return pathToFileURL(resolve(path)).href;
 }

@@ -1,0 +1,35 @@
+import type { CellSpec, Matrix, RecurrentWeights } from "../src/core/cell.ts";
+
+/**
+ * What each token adds to the gates: embedding times input weights plus the biases that need no state, `[tokens, gates]`.
+ * Summed in float64, rounded once.
+ */
+export function inputTable(cell: CellSpec): Matrix {
+  const { body } = cell;
+  if ((body.kind !== "lstm" && body.kind !== "gru" && body.kind !== "tree-leaf") || !body.embedding) {
+    throw new Error(`cell '${cell.name}' takes no tokens`);
+  }
+  const { embedding } = body;
+  const weights = body.kind === "tree-leaf" ? body.weights : body.weights.inputWeights;
+  const bias = body.kind === "tree-leaf" ? body.bias : foldedBias(body.kind, body.weights);
+  const data = new Float32Array(embedding.rows * weights.rows);
+  for (let token = 0; token < embedding.rows; token++) {
+    for (let gate = 0; gate < weights.rows; gate++) {
+      let sum = bias[gate]!;
+      const e = token * embedding.columns;
+      const w = gate * weights.columns;
+      for (let k = 0; k < weights.columns; k++) sum += embedding.data[e + k]! * weights.data[w + k]!;
+      data[token * weights.rows + gate] = sum;
+    }
+  }
+  return { rows: embedding.rows, columns: weights.rows, data };
+}
+
+/** Both biases where the state's needs no state: all gates of an LSTM, and those of a GRU but the last. In float64. */
+export function foldedBias(
+  kind: "lstm" | "gru",
+  { hidden, inputBias, stateBias }: RecurrentWeights,
+): Float64Array {
+  const folded = kind === "lstm" ? inputBias.length : 2 * hidden;
+  return Float64Array.from(inputBias, (value, at) => (at < folded ? value + stateBias[at]! : value));
+}

@@ -1,0 +1,44 @@
+import "@tensorflow/tfjs-backend-wasm";
+import { fileURLToPath } from "node:url";
+import * as tf from "@tensorflow/tfjs-core";
+import { expect, it, onTestFinished } from "vitest";
+import { createTfjsKernel } from "../../kernels/tfjs/tfjs.ts";
+import { zooModels } from "../../models/zoo.ts";
+import { createRuntime, type RuntimeSettings } from "../../src/runtime/create.ts";
+
+const charLm = zooModels().folders.find((folder) => /char-lm\/?$/.test(folder))!;
+const module = fileURLToPath(new URL("../fixtures/tfjs-kernel.mjs", import.meta.url));
+
+const open = async (settings: Partial<RuntimeSettings>) => {
+  const runtime = await createRuntime({ models: [charLm], engines: 1, maxBatch: 8, ...settings });
+  onTestFinished(() => runtime.close(0));
+  return async () => {
+    const prompts = ["a small ", "the ", "of or relating to "];
+    const answers = prompts.map((text, i) => runtime.run("char-lm", { text }, { maxSteps: 20 + 5 * i }));
+    return (await Promise.all(answers)).map(({ outputs }) => outputs.text);
+  };
+};
+
+it("writes the same with a user's kernel on its thread as with ONNX Runtime", async () => {
+  const onnx = await open({});
+  const tfjs = await open({ kernel: module });
+  expect(await tfjs()).toEqual(await onnx());
+});
+
+it("takes a function as the kernel of an engine on this thread", async () => {
+  await tf.setBackend("wasm");
+  const tfjs = await open({ kernel: createTfjsKernel(tf), inline: true });
+  const onnx = await open({ inline: true });
+  expect(await tfjs()).toEqual(await onnx());
+});
+
+it("says that a function cannot go to a thread", async () => {
+  await expect(open({ kernel: createTfjsKernel(tf) })).rejects.toThrow(/give the path of its module/);
+});
+
+it("names a module that loads no kernel", async () => {
+  const deadly = fileURLToPath(new URL("../fixtures/deadly.mjs", import.meta.url));
+  await expect(open({ kernel: deadly })).rejects.toThrow(
+    /deadly\.mjs' has no function as its default export/,
+  );
+});
