@@ -162,7 +162,7 @@ class Prober {
       model.graph!.output!.push({ name: renamed[i]! });
     });
     try {
-      const session = await loadSession(onnx.ModelProto.encode(model).finish(), this.#threads);
+      const session = await loadSession(onnx.ModelProto.encode(model).finish(), { threads: this.#threads });
       const seen: Tensors[] = [];
       for (const count of rows) {
         const outputs = await session.infer(noise(this.#cell, this.#graph, count), renamed);
@@ -191,7 +191,7 @@ class Trial {
   static async open(cell: CellSpec, graph: CellGraph, threads: number): Promise<Trial> {
     const names = [...new Set([...graph.outputs, ...graph.writes].map(({ name }) => name))];
     const feeds = new Map([...TIMED_ROWS, CHECKED_ROWS].map((rows) => [rows, noise(cell, graph, rows)]));
-    return new Trial(await loadSession(graph.onnx, threads), names, feeds);
+    return new Trial(await loadSession(graph.onnx, { threads }), names, feeds);
   }
 
   outputs(rows: number): Tensors | Promise<Tensors> {

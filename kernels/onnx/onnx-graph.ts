@@ -3,7 +3,7 @@ import type { CellSpec } from "../../src/core/cell.ts";
 import { Fault } from "../../src/core/faults.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
 import type { GraphKernel } from "../graph-kernel.ts";
-import { loadSession, type Session, type Tensors } from "./session.ts";
+import { loadSession, type Session, type SessionOptions, type Tensors } from "./session.ts";
 import { givenGraph } from "./step-graph.ts";
 
 /** Runs a given ONNX graph on padded batches. */
@@ -19,10 +19,10 @@ export class OnnxGraphKernel implements GraphKernel {
   }
 
   /** Throws INVALID_REQUEST where ONNX Runtime refuses the graph. */
-  static async load(cell: CellSpec, { threads }: { readonly threads: number }): Promise<OnnxGraphKernel> {
+  static async load(cell: CellSpec, options: SessionOptions): Promise<OnnxGraphKernel> {
     const { onnx } = givenGraph(cell);
     try {
-      return new OnnxGraphKernel(cell, await loadSession(onnx, threads));
+      return new OnnxGraphKernel(cell, await loadSession(onnx, options));
     } catch (error) {
       throw new Fault(
         "INVALID_REQUEST",

@@ -12,6 +12,11 @@ import { givenGraph } from "./step-graph.ts";
 export interface OnnxOptions {
   /** Threads of one call; more than 1 pays only where no other engine wants the core. @default 1 */
   readonly threads?: number;
+  /**
+   * ONNX Runtime's execution providers in order of preference, `["cuda", "cpu"]` say. States cross to the device and back at
+   * every step, and given graphs are not rewritten: their rewrites are chosen by time on the CPU. @default ["cpu"]
+   */
+  readonly providers?: readonly string[];
   /** Most rows times steps of one task; 1 or more. Costs that many rows of every state, input and output, twice. @default 256 */
   readonly maxBatch?: number;
   /** Numbers of steps that one call may take, ascending from 1; the LSTM operator also takes more. @default [1, 2, 4, 8] */
@@ -67,20 +72,26 @@ export class OnnxKernel implements Kernel {
   static async load(cells: readonly CellSpec[], options: OnnxOptions = {}): Promise<OnnxKernel> {
     const {
       threads = 1,
+      providers,
       maxBatch = 256,
       tableBytes = BUDGET,
       stepBytes = BUDGET,
       stepSizes = STEP_SIZES,
     } = options;
+    const sessionOptions = { threads, ...(providers ? { providers } : {}) };
     const forms: LoadedForm[][] = [];
     const rewrites: (readonly Rewrite[])[] = [];
     for (const cell of cells) {
       const loaded: LoadedForm[] = [];
       const given =
-        cell.body.kind === "graph" ? await improveGraph(cell, givenGraph(cell), threads) : undefined;
+        cell.body.kind !== "graph"
+          ? undefined
+          : providers
+            ? { graph: givenGraph(cell), rewrites: [] }
+            : await improveGraph(cell, givenGraph(cell), threads);
       rewrites.push(given?.rewrites ?? []);
       for (const form of formsOf(cell, given?.graph, { maxBatch, tableBytes, stepBytes, stepSizes })) {
-        loaded.push({ ...form, session: await loadSession(form.graph.onnx, threads) });
+        loaded.push({ ...form, session: await loadSession(form.graph.onnx, sessionOptions) });
       }
       forms.push(loaded);
     }
@@ -167,7 +178,7 @@ const OPERATOR_STEP_SIZES = [3, 6, 12, 16, 24, 32];
 function formsOf(
   cell: CellSpec,
   given: CellGraph | undefined,
-  { maxBatch, tableBytes, stepBytes, stepSizes }: Required<Omit<OnnxOptions, "threads">>,
+  { maxBatch, tableBytes, stepBytes, stepSizes }: Required<Omit<OnnxOptions, "threads" | "providers">>,
 ): Form[] {
   const { body } = cell;
   if (given) {

@@ -1,5 +1,6 @@
 import { createRequire } from "node:module";
 import { InferenceSession, type Tensor } from "onnxruntime-node";
+import { Fault } from "../../src/core/faults.ts";
 
 /** An ONNX Runtime session that runs on the calling thread. */
 export interface Session {
@@ -12,16 +13,35 @@ export interface Session {
 
 export type Tensors = Record<string, Tensor>;
 
+export interface SessionOptions {
+  /** Threads of one call, of which the caller's is one. */
+  readonly threads: number;
+  /** ONNX Runtime's execution providers in order of preference. @default ["cpu"] */
+  readonly providers?: readonly string[];
+}
+
 /**
- * Loads a graph to run on `threads` threads, of which the caller's is one. `InferenceSession.run` calls the native run inside `setImmediate`, which costs
+ * Loads a graph. Throws INVALID_REQUEST where a provider cannot be had. `InferenceSession.run` calls the native run inside `setImmediate`, which costs
  * 2 us and a turn of the event loop; the binding below it is synchronous, so an engine's loop takes that where it can be
  * loaded (it is no public interface) and the public one elsewhere.
  */
-export async function loadSession(onnx: Uint8Array, threads: number): Promise<Session> {
-  const options = { ...OPTIONS, intraOpNumThreads: threads };
+export async function loadSession(
+  onnx: Uint8Array,
+  { threads, providers = CPU }: SessionOptions,
+): Promise<Session> {
+  const options = { ...OPTIONS, executionProviders: [...providers], intraOpNumThreads: threads };
+  const refuse = (error: unknown): never => {
+    if (providers === CPU) throw error;
+    const reason = (error as Error).message.trim().split("\n").at(-1);
+    throw new Fault(
+      "INVALID_REQUEST",
+      `ONNX Runtime cannot use the providers ${providers.map((name) => `'${name}'`).join(", ")} here: ${reason}`,
+      { cause: error },
+    );
+  };
   const native = loadBinding();
   if (!native) {
-    const session = await InferenceSession.create(onnx, options);
+    const session = await InferenceSession.create(onnx, options).catch(refuse);
     return {
       run: (feeds, fetches) => session.run(feeds, fetches).then(() => undefined),
       infer: (feeds, names) => session.run(feeds, names) as Promise<Tensors>,
@@ -29,7 +49,11 @@ export async function loadSession(onnx: Uint8Array, threads: number): Promise<Se
     };
   }
   const session = new native.InferenceSession();
-  session.loadModel(onnx.buffer, onnx.byteOffset, onnx.byteLength, options);
+  try {
+    session.loadModel(onnx.buffer, onnx.byteOffset, onnx.byteLength, options);
+  } catch (error) {
+    refuse(error);
+  }
   return {
     run: (feeds, fetches) => {
       session.run(feeds, fetches, RUN_OPTIONS);
@@ -44,14 +68,15 @@ export async function loadSession(onnx: Uint8Array, threads: number): Promise<Se
 export async function writeOptimized(onnx: Uint8Array, file: string): Promise<void> {
   const session = await InferenceSession.create(onnx, {
     ...OPTIONS,
+    executionProviders: [...CPU],
     graphOptimizationLevel: "basic",
     optimizedModelFilePath: file,
   });
   await session.release();
 }
 
+const CPU: readonly string[] = ["cpu"];
 const OPTIONS = {
-  executionProviders: ["cpu"],
   interOpNumThreads: 1,
   executionMode: "sequential",
   graphOptimizationLevel: "all",

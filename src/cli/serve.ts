@@ -13,6 +13,7 @@ export interface ServeOptions {
   readonly model?: readonly string[];
   readonly engines?: number;
   readonly threads: number;
+  readonly provider?: readonly string[];
   readonly kernel?: string;
   readonly maxBatch?: number;
   readonly maxActive: number;
@@ -23,7 +24,8 @@ export interface ServeOptions {
 
 /** Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. `version` is this program's. */
 export async function serve(options: ServeOptions, version: string): Promise<void> {
-  const { host, port, grpcPort, engines, threads, kernel, maxBatch, maxActive, policy, drainMs } = options;
+  const { host, port, grpcPort, engines, threads, provider, kernel, maxBatch, maxActive, policy, drainMs } =
+    options;
   const log = pino({ level: options.logLevel }, pino.destination(2));
   const started = performance.now();
   const { paths, missing } = modelPaths(options.model);
@@ -33,6 +35,7 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
     maxActive,
     policy,
     ...(engines === undefined ? {} : { engines }),
+    ...(provider === undefined ? {} : { providers: provider }),
     ...(kernel === undefined ? {} : { kernel }),
     ...(maxBatch === undefined ? {} : { maxBatch }),
   });

@@ -1,6 +1,7 @@
 import type { KernelFactory } from "../../kernels/kernel.ts";
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
 import { OnnxGraphKernel } from "../../kernels/onnx/onnx-graph.ts";
+import type { SessionOptions } from "../../kernels/onnx/session.ts";
 import type { ModelDefinition, WholeGraph } from "../../models/definition.ts";
 import { type PolicyName, policies } from "../../scheduler/policy.ts";
 import type { CellSpec } from "../core/cell.ts";
@@ -17,6 +18,8 @@ export interface EngineConfig {
   readonly policy: PolicyName;
   readonly maxBatch?: number;
   readonly threads: number;
+  /** Execution providers of ONNX Runtime; its CPU provider where there are none. */
+  readonly providers?: readonly string[];
   /** URL of a module whose default export loads the kernel of cells, or that function; the onnx kernel where there is none. */
   readonly kernel?: string | KernelFactory;
 }
@@ -31,16 +34,17 @@ export interface CellInfo {
 /** Makes an engine on the calling thread, with all models loaded and measured. */
 export async function loadEngine(
   sources: readonly ModelSource[],
-  { policy, maxBatch, threads, kernel: named }: EngineConfig,
+  { policy, maxBatch, threads, providers, kernel: named }: EngineConfig,
 ): Promise<{ engine: Engine; cells: CellInfo[][] }> {
+  const session: SessionOptions = { threads, ...(providers ? { providers } : {}) };
   const load = named
     ? await kernelFactory(named)
-    : (cells: readonly CellSpec[]) => OnnxKernel.load(cells, { threads });
+    : (cells: readonly CellSpec[]) => OnnxKernel.load(cells, session);
   const models: (LoadedModel | GraphLane)[] = [];
   for (const source of sources) {
     const definition = await definitionOf(source);
     if (definition.program.kind === "graph") {
-      models.push(await loadGraph(definition, threads));
+      models.push(await loadGraph(definition, session));
       continue;
     }
     models.push(
@@ -69,10 +73,10 @@ async function kernelFactory(kernel: string | KernelFactory): Promise<KernelFact
   );
 }
 
-async function loadGraph(definition: ModelDefinition, threads: number): Promise<GraphLane> {
+async function loadGraph(definition: ModelDefinition, options: SessionOptions): Promise<GraphLane> {
   const { cell: name } = definition.program as WholeGraph;
   const cell = definition.cells.find((one) => one.name === name);
-  return new GraphLane(definition, await OnnxGraphKernel.load(cell!, { threads }));
+  return new GraphLane(definition, await OnnxGraphKernel.load(cell!, options));
 }
 
 /** The definition that a source names. Throws INVALID_REQUEST where a module exports none. */

@@ -20,6 +20,11 @@ export interface RuntimeSettings {
   readonly engines?: number;
   /** Threads of each engine's ONNX Runtime; more than 1 pays only where cores are free. @default 1 */
   readonly threads?: number;
+  /**
+   * Execution providers of ONNX Runtime in order of preference, `["cuda", "cpu"]` say. Throws INVALID_REQUEST for one that is
+   * not there. States cross to a device and back at every step. @default ["cpu"]
+   */
+  readonly providers?: readonly string[];
   /** Runs one engine on this thread, for scripts and tests; every step then blocks the event loop. @default false */
   readonly inline?: boolean;
   /** Most rows of one task. @default where the measured rate reaches 97 % of its best */
@@ -71,6 +76,7 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
     policy,
     threads,
     ...(maxBatch === undefined ? {} : { maxBatch }),
+    ...(settings.providers === undefined ? {} : { providers: settings.providers }),
     ...(kernel === undefined ? {} : { kernel: typeof kernel === "string" ? moduleUrl(kernel) : kernel }),
   };
   const open = (events: LinkEvents) => (inline ? openInline : openThread)(sources, config, events);

@@ -42,3 +42,19 @@ it("names a module that loads no kernel", async () => {
     /deadly\.mjs' has no function as its default export/,
   );
 });
+
+it("runs on the execution providers that it is told", async () => {
+  const told = await open({ providers: ["cpu"] });
+  const onnx = await open({});
+  expect(await told()).toEqual(await onnx());
+});
+
+it("names the execution provider that is not there", async () => {
+  const message = "ONNX Runtime cannot use the providers 'abacus', 'cpu' here: ";
+  const refused = expect.objectContaining({
+    code: "INVALID_REQUEST",
+    message: expect.stringContaining(message),
+  });
+  await expect(open({ providers: ["abacus", "cpu"], inline: true })).rejects.toEqual(refused);
+  await expect(open({ providers: ["abacus", "cpu"] })).rejects.toEqual(refused);
+});
