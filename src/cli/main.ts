@@ -26,9 +26,20 @@ program
   .addOption(modelOption())
   .option("--engines <count>", "engine threads; one per core by default", integer(1, 1024))
   .option("--threads <count>", "threads of each engine's ONNX Runtime", integer(1, 1024), 1)
+  .addOption(
+    new Option("--device <name>", "where cells run: on a GPU ('auto': if there is one) or the CPU")
+      .choices(["auto", "cuda", "cpu"])
+      .default("cpu"),
+  )
+  .addOption(
+    repeated(
+      "--provider <name>",
+      "execution provider of ONNX Runtime; may be repeated, in order; cpu by default",
+    ),
+  )
   .option(
     "--kernel <module>",
-    "module whose default export loads the kernel of cells; ONNX Runtime by default",
+    "module whose default export loads the kernel of cells; by default --device says",
   )
   .option("--max-batch <rows>", "most rows of one task; measured by default", integer(1, 65_536))
   .option(

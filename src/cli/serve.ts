@@ -13,6 +13,7 @@ export interface ServeOptions {
   readonly model?: readonly string[];
   readonly engines?: number;
   readonly threads: number;
+  readonly device: "auto" | "cuda" | "cpu";
   readonly provider?: readonly string[];
   readonly kernel?: string;
   readonly maxBatch?: number;
@@ -24,14 +25,27 @@ export interface ServeOptions {
 
 /** Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. `version` is this program's. */
 export async function serve(options: ServeOptions, version: string): Promise<void> {
-  const { host, port, grpcPort, engines, threads, provider, kernel, maxBatch, maxActive, policy, drainMs } =
-    options;
+  const {
+    host,
+    port,
+    grpcPort,
+    engines,
+    threads,
+    device,
+    provider,
+    kernel,
+    maxBatch,
+    maxActive,
+    policy,
+    drainMs,
+  } = options;
   const log = pino({ level: options.logLevel }, pino.destination(2));
   const started = performance.now();
   const { paths, missing } = modelPaths(options.model);
   const runtime = await createRuntime({
     models: paths,
     threads,
+    device,
     maxActive,
     policy,
     ...(engines === undefined ? {} : { engines }),

@@ -1,14 +1,13 @@
 import type { KernelFactory } from "../../kernels/kernel.ts";
-import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
 import { OnnxGraphKernel } from "../../kernels/onnx/onnx-graph.ts";
 import type { SessionOptions } from "../../kernels/onnx/session.ts";
 import type { ModelDefinition, WholeGraph } from "../../models/definition.ts";
 import { type PolicyName, policies } from "../../scheduler/policy.ts";
-import type { CellSpec } from "../core/cell.ts";
 import { wallClock } from "../core/clock.ts";
 import { Fault } from "../core/faults.ts";
 import { Engine } from "./engine.ts";
 import { GraphLane } from "./graph-lane.ts";
+import { type Device, kernelsFor } from "./kernels.ts";
 import { type LoadedModel, loadModel } from "./model.ts";
 
 /** Where an engine finds a model: the definition itself, or a module whose default export is one. */
@@ -20,7 +19,8 @@ export interface EngineConfig {
   readonly threads: number;
   /** Execution providers of ONNX Runtime; its CPU provider where there are none. */
   readonly providers?: readonly string[];
-  /** URL of a module whose default export loads the kernel of cells, or that function; the onnx kernel where there is none. */
+  readonly device: Device;
+  /** See `KernelChoice`. */
   readonly kernel?: string | KernelFactory;
 }
 
@@ -34,12 +34,10 @@ export interface CellInfo {
 /** Makes an engine on the calling thread, with all models loaded and measured. */
 export async function loadEngine(
   sources: readonly ModelSource[],
-  { policy, maxBatch, threads, providers, kernel: named }: EngineConfig,
+  { policy, maxBatch, threads, providers, device, kernel }: EngineConfig,
 ): Promise<{ engine: Engine; cells: CellInfo[][] }> {
   const session: SessionOptions = { threads, ...(providers ? { providers } : {}) };
-  const load = named
-    ? await kernelFactory(named)
-    : (cells: readonly CellSpec[]) => OnnxKernel.load(cells, session);
+  const load = await kernelsFor({ device, session, ...(kernel ? { kernel } : {}) });
   const models: (LoadedModel | GraphLane)[] = [];
   for (const source of sources) {
     const definition = await definitionOf(source);
@@ -61,16 +59,6 @@ export async function loadEngine(
       })),
     ),
   };
-}
-
-async function kernelFactory(kernel: string | KernelFactory): Promise<KernelFactory> {
-  if (typeof kernel !== "string") return kernel;
-  const { default: load } = (await import(kernel)) as { default?: KernelFactory };
-  if (typeof load === "function") return load;
-  throw new Fault(
-    "INVALID_REQUEST",
-    `module '${kernel}' has no function as its default export that loads a kernel`,
-  );
 }
 
 async function loadGraph(definition: ModelDefinition, options: SessionOptions): Promise<GraphLane> {

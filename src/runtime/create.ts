@@ -25,6 +25,11 @@ export interface RuntimeSettings {
    * not there. States cross to a device and back at every step. @default ["cpu"]
    */
   readonly providers?: readonly string[];
+  /**
+   * `cuda` runs the cells of LSTM, GRU, tree-LSTM and linear models on an NVIDIA GPU, and throws MODEL_NOT_READY where there is
+   * none; `auto` falls back to the CPU. Other models stay on the CPU. @default "cpu"
+   */
+  readonly device?: EngineConfig["device"];
   /** Runs one engine on this thread, for scripts and tests; every step then blocks the event loop. @default false */
   readonly inline?: boolean;
   /** Most rows of one task. @default where the measured rate reaches 97 % of its best */
@@ -75,6 +80,7 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
   const config: EngineConfig = {
     policy,
     threads,
+    device: settings.device ?? "cpu",
     ...(maxBatch === undefined ? {} : { maxBatch }),
     ...(settings.providers === undefined ? {} : { providers: settings.providers }),
     ...(kernel === undefined ? {} : { kernel: typeof kernel === "string" ? moduleUrl(kernel) : kernel }),

@@ -2,6 +2,7 @@ import "@tensorflow/tfjs-backend-wasm";
 import { fileURLToPath } from "node:url";
 import * as tf from "@tensorflow/tfjs-core";
 import { expect, it, onTestFinished } from "vitest";
+import { nativeStatus } from "../../kernels/cuda/native.ts";
 import { createTfjsKernel } from "../../kernels/tfjs/tfjs.ts";
 import { zooModels } from "../../models/zoo.ts";
 import { createRuntime, type RuntimeSettings } from "../../src/runtime/create.ts";
@@ -41,6 +42,16 @@ it("names a module that loads no kernel", async () => {
   await expect(open({ kernel: deadly })).rejects.toThrow(
     /deadly\.mjs' has no function as its default export/,
   );
+});
+
+it("runs a model's cells on a GPU where there is one, and says what to do where there is none", async () => {
+  const { reason, message } = nativeStatus();
+  const onnx = await open({});
+  if (reason !== "ok") {
+    await expect(open({ device: "cuda" })).rejects.toMatchObject({ code: "MODEL_NOT_READY", message });
+  }
+  const auto = await open({ device: "auto" });
+  expect(await auto()).toEqual(await onnx());
 });
 
 it("runs on the execution providers that it is told", async () => {

@@ -1,0 +1,79 @@
+// Builds the native addon into build/native: with nvcc where there is one, else with the C++ compiler alone, which leaves the
+// reference device only. Fails where a kernel spills registers or takes more shared memory than a block may have.
+import { spawnSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const { values: options } = parseArgs({
+  options: {
+    nvcc: { type: "string", default: "nvcc" },
+    "without-cuda": { type: "boolean", default: false },
+    help: { type: "boolean", default: false },
+  },
+});
+if (options.help) {
+  console.log(`npm run build:native -- [options]
+
+  --nvcc <path>     CUDA compiler (default: nvcc on the PATH)
+  --without-cuda    reference device only`);
+  process.exit(0);
+}
+
+/** Bytes of static shared memory that a block may have on every card. */
+const MOST_SHARED = 48 * 1024;
+const ARCHITECTURES = ["compute_80,code=sm_80", "compute_90,code=[sm_90,compute_90]"];
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const native = fileURLToPath(new URL("native", import.meta.url));
+const folder = resolve(root, "build/native", `${process.platform}-${process.arch}`);
+const file = resolve(folder, "cellbatch.node");
+// Next to the program that runs this, as Node's own releases have them.
+const headers = resolve(process.execPath, "../../include/node");
+const common = [`-I${headers}`, "-std=c++17", "-O3", "-shared", "-DNODE_GYP_MODULE_NAME=cellbatch", "-o", file];
+const sources = ["addon.cc", "host.cc"].map((name) => resolve(native, name));
+
+mkdirSync(folder, { recursive: true });
+const hasCuda = !options["without-cuda"] && run(options.nvcc, ["--version"]).status === 0;
+if (hasCuda) {
+  const report = compile(options.nvcc, [
+    ...common,
+    ...ARCHITECTURES.flatMap((architecture) => ["-gencode", `arch=${architecture}`]),
+    ...["-Xptxas", "-v", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"],
+    ...sources,
+    resolve(native, "cuda.cu"),
+  ]);
+  checkKernels(report);
+} else {
+  console.log(`Without CUDA: ${options["without-cuda"] ? "asked for" : `there is no ${options.nvcc}`}.`);
+  compile("c++", [...common, "-fPIC", "-fvisibility=hidden", ...sources, resolve(native, "no-cuda.cc")]);
+}
+console.log(`Built ${file}`);
+
+function run(command, args) {
+  return spawnSync(command, args, { encoding: "utf8" });
+}
+
+function compile(command, args) {
+  const { status, stdout = "", stderr = "", error } = run(command, args);
+  if (status === 0) return stdout + stderr;
+  fail(error ? `${command} cannot be run: ${error.message}` : `${stdout}${stderr}${command} failed.`);
+}
+
+/** Reads what ptxas says of each kernel. */
+function checkKernels(report) {
+  const spills = [...report.matchAll(/(\d+) bytes spill stores, (\d+) bytes spill loads/g)];
+  const shared = [...report.matchAll(/(\d+) bytes smem/g)].map(([, bytes]) => Number(bytes));
+  if (spills.length === 0) fail("nvcc said nothing of registers: is -Xptxas -v understood?");
+  const spilled = spills.filter(([, stores, loads]) => stores !== "0" || loads !== "0").length;
+  if (spilled > 0) fail(`${spilled} kernels spill registers:\n${report}`);
+  const most = Math.max(0, ...shared);
+  if (most > MOST_SHARED) fail(`a kernel takes ${most} bytes of shared memory, a block may have ${MOST_SHARED}`);
+  console.log(`${spills.length} kernels, no spills, at most ${most} bytes of shared memory.`);
+}
+
+function fail(message) {
+  console.error(message);
+  process.exit(1);
+}

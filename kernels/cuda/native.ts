@@ -1,0 +1,137 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+
+/** The addon in `native/`. Every function but `status` throws an `Error` where the device fails. */
+export interface Native {
+  status(): Omit<NativeStatus, "message">;
+  open(spec: DeviceSpec): { readonly handle: Handle; readonly places: readonly CellPlaces[] };
+  reserve(handle: Handle, slots: number): void;
+  run(handle: Handle, cell: number, rows: number, reads: Int32Array, writes: Int32Array): void;
+  clear(handle: Handle, slot: number): void;
+  /** Both are `[h, c]`, each of `hidden` values. */
+  read(handle: Handle, slot: number, into: Float32Array): void;
+  write(handle: Handle, slot: number, from: Float32Array): void;
+  close(handle: Handle): void;
+}
+
+/** A device with a model's weights; kept alive by the buffers that belong to it. */
+export type Handle = object & { readonly brand: "device" };
+
+export interface DeviceSpec {
+  /** `host` is the reference device in plain C++, which stands in for a GPU. */
+  readonly device: "cuda" | "host";
+  /** Number of the GPU. */
+  readonly card: number;
+  readonly hidden: number;
+  readonly maxBatch: number;
+  readonly cells: readonly NativeCell[];
+}
+
+/** A cell as `native/device.h` has it; arrays may be empty where the cell has no such thing. */
+export interface NativeCell {
+  readonly kind: number;
+  readonly reads: number;
+  readonly writes: boolean;
+  /** Values of one row's input, 0 where it is a token; and kinds of tokens, 0 where it is none. */
+  readonly input: number;
+  readonly symbols: number;
+  readonly classes: number;
+  readonly table: Float32Array;
+  readonly inputWeights: Float32Array;
+  readonly bias: Float32Array;
+  readonly stateWeights: Float32Array;
+  readonly stateBias: Float32Array;
+  readonly headWeights: Float32Array;
+  readonly headBias: Float32Array;
+  readonly givesH: boolean;
+  readonly givesC: boolean;
+  readonly givesLogits: boolean;
+  readonly givesToken: boolean;
+}
+
+/** Pinned memory of one cell: `[maxBatch, ...]` each. */
+export interface CellPlaces {
+  readonly input?: ArrayBuffer;
+  readonly h?: ArrayBuffer;
+  readonly c?: ArrayBuffer;
+  readonly logits?: ArrayBuffer;
+  readonly token?: ArrayBuffer;
+}
+
+/** Why cells can, or cannot, run on a GPU here. */
+export type NativeReason =
+  | "ok"
+  | "not-built"
+  | "no-driver"
+  | "driver-too-old"
+  | "no-device"
+  | "arch-unsupported";
+
+export interface NativeStatus {
+  readonly reason: NativeReason;
+  /** One sentence that says what to do. */
+  readonly message: string;
+  /** What CUDA says itself. */
+  readonly detail: string;
+  /** CUDA versions times 1000, of the driver and of the addon; 0 where there is none. */
+  readonly driver: number;
+  readonly runtime: number;
+  readonly cards: readonly {
+    readonly name: string;
+    /** Compute capability, 9 for an H100. */
+    readonly capability: number;
+    readonly processors: number;
+    readonly memoryBytes: number;
+  }[];
+}
+
+/** The addon: the prebuilt file of the package, else the one that `npm run build:native` made. Undefined where neither loads. */
+export function loadNative(): Native | undefined {
+  return find().native;
+}
+
+/** Never throws. */
+export function nativeStatus(): NativeStatus {
+  const { native, why } = find();
+  const found = native
+    ? native.status()
+    : { reason: "not-built" as const, detail: why, driver: 0, runtime: 0, cards: [] };
+  return { ...found, message: advice(found) };
+}
+
+function advice({ reason, detail, driver, runtime, cards }: Omit<NativeStatus, "message">): string {
+  const version = (number: number) => `${Math.floor(number / 1000)}.${Math.floor((number % 1000) / 10)}`;
+  switch (reason) {
+    case "ok":
+      return `cells can run on ${cards.map(({ name }) => name).join(", ")}`;
+    case "not-built":
+      return `the CUDA kernel was not built (${detail}): install the CUDA toolkit and run 'npm run build:native'`;
+    case "no-driver":
+      return "there is no CUDA driver: install NVIDIA's driver, or start the container with its GPUs";
+    case "driver-too-old":
+      return `the CUDA driver is for ${version(driver)}, the kernel was built for ${version(runtime)}: update the driver, or build with an older toolkit`;
+    case "no-device":
+      return `the CUDA driver finds no GPU (${detail}): check 'nvidia-smi' and CUDA_VISIBLE_DEVICES`;
+    case "arch-unsupported":
+      return `the kernel was not built for ${cards.map(({ name, capability }) => `${name} (compute capability ${capability})`).join(", ")}: it needs 8.0 or later`;
+  }
+}
+
+function find(): { readonly native?: Native; readonly why: string } {
+  const name = `${process.platform}-${process.arch}/cellbatch.node`;
+  let why = `there is no file for ${process.platform}-${process.arch}`;
+  for (const place of PLACES) {
+    const file = fileURLToPath(new URL(`${place}/${name}`, import.meta.url));
+    if (!existsSync(file)) continue;
+    try {
+      return { native: createRequire(import.meta.url)(file) as Native, why: "" };
+    } catch (error) {
+      why = `${file} does not load: ${(error as Error).message}`;
+    }
+  }
+  return { why };
+}
+
+/** From here as source, and as built below `dist`. */
+const PLACES = ["../../prebuilds", "../../../prebuilds", "../../build/native", "../../../build/native"];

@@ -1,0 +1,112 @@
+// What the addon runs cells on: the host (plain C++) or a CUDA device. Both compute the same cells from the same weights.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace cellbatch {
+
+enum class Kind : int32_t { Lstm, Gru, TreeLeaf, TreeNode, Linear };
+
+/**
+ * A cell: `gates = fromInput(row) + stateWeights * [h of the slots it reads]`, then what the kind does with them. Matrices are
+ * row-major, one row per gate and unit, gates in PyTorch's order (LSTM i, f, g, o; GRU r, z, n; leaf i, o, u; node i, f_left,
+ * f_right, o, u). `fromInput` is a row of `table` where the input is a token, else `inputWeights * x + bias`.
+ */
+struct Cell {
+  Kind kind;
+  int hidden = 0;
+  /** Slots that a row reads. */
+  int reads = 0;
+  bool writes = false;
+  /** Values of one row's input; 0 where it is a token or there is none. */
+  int input = 0;
+  /** Kinds of tokens; 0 where the input is no token. */
+  int symbols = 0;
+  std::vector<float> table, inputWeights, bias, stateWeights;
+  /** Added to the state's product, as a GRU's last gate needs it; empty elsewhere. */
+  std::vector<float> stateBias;
+  /** Width of the linear layer on h; 0 where there is none. */
+  int classes = 0;
+  std::vector<float> headWeights, headBias;
+
+  int gates() const {
+    switch (kind) {
+      case Kind::Lstm: return 4;
+      case Kind::Gru: return 3;
+      case Kind::TreeLeaf: return 3;
+      case Kind::TreeNode: return 5;
+      default: return 0;
+    }
+  }
+};
+
+struct Model {
+  int hidden = 0;
+  /** Most rows of one task. */
+  int maxBatch = 0;
+  std::vector<Cell> cells;
+};
+
+/** Row `r` reads the slots `reads[r * cell.reads ...]` and writes slot `writes[r]`. */
+struct Task {
+  int cell = 0, rows = 0;
+  const int32_t* reads = nullptr;
+  const int32_t* writes = nullptr;
+};
+
+/** Memory that the host reads and writes, one place per cell. Null where the cell does not have it. */
+struct Places {
+  /** `[maxBatch, input]` floats, or `[maxBatch]` tokens. */
+  void* input = nullptr;
+  /** `[maxBatch, hidden]`. */
+  float *h = nullptr, *c = nullptr;
+  /** `[maxBatch, classes]`. */
+  float* logits = nullptr;
+  int32_t* token = nullptr;
+};
+
+/** Throws DeviceError from every method where the device fails. */
+class Device {
+ public:
+  virtual ~Device() = default;
+  /** Room for slots `0 ... count - 1`; keeps what is there, new ones are zero. */
+  virtual void reserve(int count) = 0;
+  /** Host memory that the device can reach; lives as long as the device. */
+  virtual void* allocate(size_t bytes) = 0;
+  /** Runs one step of a cell on `rows` rows; returns once the outputs are in `places`. */
+  virtual void run(const Task& task, const Places& places) = 0;
+  virtual void clear(int slot) = 0;
+  /** `[h, c]` of a slot, each of `hidden` values. */
+  virtual void read(int slot, float* h, float* c) = 0;
+  virtual void write(int slot, const float* h, const float* c) = 0;
+  /** Frees all memory but what `allocate` gave; nothing may be called afterwards. */
+  virtual void close() = 0;
+};
+
+struct DeviceError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct CudaStatus {
+  /** One of "ok", "not-built", "no-driver", "driver-too-old", "no-device", "arch-unsupported". */
+  std::string reason;
+  std::string detail;
+  int driver = 0, runtime = 0;
+  struct Card {
+    std::string name;
+    int major = 0, minor = 0, processors = 0;
+    size_t memoryBytes = 0;
+  };
+  std::vector<Card> cards;
+};
+
+CudaStatus cudaStatus();
+std::unique_ptr<Device> openCuda(const Model& model, int card);
+std::unique_ptr<Device> openHost(const Model& model);
+
+}  // namespace cellbatch
