@@ -39,7 +39,7 @@ program
   )
   .option(
     "--kernel <module>",
-    "module whose default export loads the kernel of cells; by default --device says",
+    "'onnx', or a module whose default export loads the kernel of cells; the native kernel by default, where it was built",
   )
   .option("--max-batch <rows>", "most rows of one task; measured by default", integer(1, 65_536))
   .option(

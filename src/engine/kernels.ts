@@ -1,7 +1,7 @@
-import { allRunNatively } from "../../kernels/cuda/cells.ts";
-import { createCudaKernel } from "../../kernels/cuda/cuda.ts";
-import { nativeStatus } from "../../kernels/cuda/native.ts";
 import type { KernelFactory } from "../../kernels/kernel.ts";
+import { allRunNatively } from "../../kernels/native/cells.ts";
+import { createNativeKernel } from "../../kernels/native/kernel.ts";
+import { nativeStatus } from "../../kernels/native/load.ts";
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
 import type { SessionOptions } from "../../kernels/onnx/session.ts";
 import { Fault } from "../core/faults.ts";
@@ -10,26 +10,33 @@ import { Fault } from "../core/faults.ts";
 export type Device = "cpu" | "cuda" | "auto";
 
 export interface KernelChoice {
-  /** Models with cells that the GPU kernel cannot compute, such as ONNX graphs, stay on the CPU. */
+  /** Models with cells that the native kernel cannot compute, such as ONNX graphs, stay on the CPU. */
   readonly device: Device;
   /** Of ONNX Runtime. */
   readonly session: SessionOptions;
-  /** URL of a module whose default export loads the kernel of cells, or that function; overrides `device`. */
+  /**
+   * `onnx`, or the URL of a module whose default export loads the kernel of cells, or that function; a function or module
+   * overrides `device`. By default the native kernel where it was built and computes all cells of a model, else `onnx`.
+   */
   readonly kernel?: string | KernelFactory;
 }
 
 /** What loads the kernels of an engine. Throws MODEL_NOT_READY where the device is not there. */
 export async function kernelsFor({ device, session, kernel }: KernelChoice): Promise<KernelFactory> {
   if (typeof kernel === "function") return kernel;
-  if (kernel !== undefined) return moduleFactory(kernel);
-  const onCpu: KernelFactory = (cells) => OnnxKernel.load(cells, session);
+  if (kernel !== undefined && kernel !== "onnx") return moduleFactory(kernel);
+  const { reason, message, vectorBits } = nativeStatus();
+  const onnx: KernelFactory = (cells) => OnnxKernel.load(cells, session);
+  // It runs on one thread, and what was asked of ONNX Runtime by name goes there.
+  const isNative = kernel === undefined && vectorBits > 0 && session.threads === 1 && !session.providers;
+  const native = createNativeKernel({ device: "cpu" });
+  const onCpu: KernelFactory = (cells) => (isNative && allRunNatively(cells) ? native : onnx)(cells);
   if (device === "cpu") return onCpu;
-  const { reason, message } = nativeStatus();
   if (reason !== "ok") {
     if (device === "auto") return onCpu;
     throw new Fault("MODEL_NOT_READY", message);
   }
-  const onGpu = createCudaKernel();
+  const onGpu = createNativeKernel({ device: "cuda" });
   return (cells) => (allRunNatively(cells) ? onGpu : onCpu)(cells);
 }
 

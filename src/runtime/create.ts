@@ -35,9 +35,9 @@ export interface RuntimeSettings {
   /** Most rows of one task. @default where the measured rate reaches 97 % of its best */
   readonly maxBatch?: number;
   /**
-   * What runs the cells: path of a module (`.js`, `.mjs`) whose default export is a `KernelFactory`, loaded on every engine's
-   * thread, or such a function itself, which needs `inline`. Models that are one graph stay with ONNX Runtime.
-   * @default the onnx kernel
+   * What runs the cells: `"onnx"`, or the path of a module (`.js`, `.mjs`) whose default export is a `KernelFactory`, loaded on
+   * every engine's thread, or such a function itself, which needs `inline`. Models that are one graph stay with ONNX Runtime.
+   * @default the native kernel where it was built and computes all cells of a model, else ONNX Runtime
    */
   readonly kernel?: EngineConfig["kernel"];
   /** How the next cell type is chosen. @default "cellular" */
@@ -83,7 +83,9 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
     device: settings.device ?? "cpu",
     ...(maxBatch === undefined ? {} : { maxBatch }),
     ...(settings.providers === undefined ? {} : { providers: settings.providers }),
-    ...(kernel === undefined ? {} : { kernel: typeof kernel === "string" ? moduleUrl(kernel) : kernel }),
+    ...(kernel === undefined
+      ? {}
+      : { kernel: typeof kernel === "string" && kernel !== "onnx" ? moduleUrl(kernel) : kernel }),
   };
   const open = (events: LinkEvents) => (inline ? openInline : openThread)(sources, config, events);
   const runtime = new EngineRuntime(definitions, open, { engines, maxActive });

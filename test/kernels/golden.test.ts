@@ -1,8 +1,13 @@
 import { readFileSync } from "node:fs";
+import "@tensorflow/tfjs-backend-cpu";
+import * as tf from "@tensorflow/tfjs-core";
 import { describe, expect, it } from "vitest";
 import type { Kernel } from "../../kernels/kernel.ts";
+import { createNativeKernel, type NativeOptions } from "../../kernels/native/kernel.ts";
+import { loadNative, nativeStatus } from "../../kernels/native/load.ts";
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
 import { ReferenceKernel } from "../../kernels/reference/reference.ts";
+import { createTfjsKernel } from "../../kernels/tfjs/tfjs.ts";
 import type { CellSpec, Matrix } from "../../src/core/cell.ts";
 
 interface Stored {
@@ -64,11 +69,35 @@ function recurrent(kind: "lstm" | "gru", { weights }: Golden): CellSpec {
   };
 }
 
-const kernels: [string, (cells: readonly CellSpec[]) => Promise<Kernel>, number][] = [
+const kernels: (readonly [string, (cells: readonly CellSpec[]) => Promise<Kernel>, number])[] = [
   ["onnx", (cells) => OnnxKernel.load(cells, { maxBatch: 8 }), 2e-6],
   ["onnx without token tables", (cells) => OnnxKernel.load(cells, { maxBatch: 8, tableBytes: 0 }), 2e-6],
   ["reference", async (cells) => new ReferenceKernel(cells), 1e-6],
+  [
+    "tfjs",
+    async (cells) => {
+      await tf.setBackend("cpu");
+      return createTfjsKernel(tf, { maxBatch: 8 })(cells);
+    },
+    2e-6,
+  ],
+  ...natives().map(
+    (options) => [`native ${Object.values(options).join(" ")}`, createNativeKernel(options), 2e-6] as const,
+  ),
 ];
+
+/** The devices of the native kernel that are there. */
+function natives(): NativeOptions[] {
+  if (!loadNative()) return [];
+  const { reason, vectorBits } = nativeStatus();
+  return [
+    { device: "reference" },
+    ...([256, 512] as const)
+      .filter((bits) => bits <= vectorBits)
+      .map((bits): NativeOptions => ({ device: "cpu", vectorBits: bits })),
+    ...(reason === "ok" ? [{ device: "cuda" } as const] : []),
+  ];
+}
 
 function near(got: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
   expect(got.length).toBe(expected.length);

@@ -2,7 +2,7 @@ import "@tensorflow/tfjs-backend-wasm";
 import { fileURLToPath } from "node:url";
 import * as tf from "@tensorflow/tfjs-core";
 import { expect, it, onTestFinished } from "vitest";
-import { nativeStatus } from "../../kernels/cuda/native.ts";
+import { nativeStatus } from "../../kernels/native/load.ts";
 import { createTfjsKernel } from "../../kernels/tfjs/tfjs.ts";
 import { zooModels } from "../../models/zoo.ts";
 import { createRuntime, type RuntimeSettings } from "../../src/runtime/create.ts";

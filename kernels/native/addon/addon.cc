@@ -1,4 +1,4 @@
-// N-API glue: numbers and buffers in, buffers out. Everything that decides is in TypeScript; see ../native.ts for the types.
+// N-API glue: numbers and buffers in, buffers out. Everything that decides is in TypeScript; see ../load.ts for the types.
 #define NAPI_VERSION 8
 #include <node_api.h>
 
@@ -206,11 +206,12 @@ napi_value status(napi_env env, napi_callback_info info) {
       check(js.env, napi_set_element(js.env, cards, i, one));
     }
     js.set(result, "cards", cards);
+    js.set(result, "vectorBits", cellbatch::cpuVectorBits());
     return result;
   });
 }
 
-/** open({device, card, hidden, maxBatch, cells}) -> {handle, places: {input?, h?, c?, logits?, token?}[]} */
+/** open({device, card, vectorBits, hidden, maxBatch, cells}) -> {handle, places: {input?, h?, c?, logits?, token?}[]} */
 napi_value open(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, [](const Values& js, napi_value* arguments) {
     const napi_value spec = arguments[0];
@@ -227,8 +228,9 @@ napi_value open(napi_env env, napi_callback_info info) {
       model.cells.push_back(readCell(js, specs[i], model.hidden));
     }
     const std::string device = js.text(js.property(spec, "device"));
-    session->device =
-        device == "cuda" ? cellbatch::openCuda(model, js.integer(spec, "card")) : cellbatch::openHost(model);
+    if (device == "cuda") session->device = cellbatch::openCuda(model, js.integer(spec, "card"));
+    else if (device == "cpu") session->device = cellbatch::openCpu(model, js.integer(spec, "vectorBits"));
+    else session->device = cellbatch::openReference(model);
     napi_value places;
     check(js.env, napi_create_array(js.env, &places));
     session->places.resize(count);
@@ -267,24 +269,28 @@ napi_value reserve(napi_env env, napi_callback_info info) {
   });
 }
 
-/** run(handle, cell, rows, reads, writes) */
+/** run(handle, cell, rows, steps, reads, writes) */
 napi_value run(napi_env env, napi_callback_info info) {
-  return guarded<5>(env, info, [](const Values& js, napi_value* arguments) -> napi_value {
+  return guarded<6>(env, info, [](const Values& js, napi_value* arguments) -> napi_value {
     Session& session = sessionOf(js.env, arguments[0]);
     Task task;
     task.cell = js.integer(arguments[1]);
     task.rows = js.integer(arguments[2]);
+    task.steps = js.integer(arguments[3]);
     const Cell& cell = session.model.cells.at(task.cell);
-    if (task.rows < 1 || task.rows > session.model.maxBatch) {
-      throw cellbatch::DeviceError(std::to_string(task.rows) + " rows are not 1 to maxBatch " +
-                                   std::to_string(session.model.maxBatch));
+    const int most = session.model.maxBatch;
+    if (task.rows < 1 || task.steps < 1 || task.rows > most / task.steps) {
+      throw cellbatch::DeviceError(std::to_string(task.rows) + " rows of " + std::to_string(task.steps) +
+                                   " steps are not 1 to maxBatch " + std::to_string(most));
     }
-    task.reads = js.array<int32_t>(arguments[3], napi_int32_array, static_cast<size_t>(task.rows) * cell.reads);
-    task.writes = js.array<int32_t>(arguments[4], napi_int32_array, cell.writes ? task.rows : 0);
+    task.reads = js.array<int32_t>(arguments[4], napi_int32_array, static_cast<size_t>(task.rows) * cell.reads);
+    task.writes = js.array<int32_t>(arguments[5], napi_int32_array, cell.writes ? task.rows : 0);
     const Places& places = session.places[task.cell];
     checkRange("slot", task.reads, static_cast<size_t>(task.rows) * cell.reads, session.slots);
     if (cell.writes) checkRange("slot", task.writes, task.rows, session.slots);
-    if (cell.symbols > 0) checkRange("token", static_cast<int32_t*>(places.input), task.rows, cell.symbols);
+    if (cell.symbols > 0) {
+      checkRange("token", static_cast<int32_t*>(places.input), static_cast<size_t>(task.rows) * task.steps, cell.symbols);
+    }
     session.device->run(task, places);
     return nullptr;
   });

@@ -2,9 +2,9 @@ import type { CellSpec, Head } from "../../src/core/cell.ts";
 import { sizeOf } from "../../src/core/tensor.ts";
 import { foldedBias, inputTable } from "../input-table.ts";
 import { stateLayout } from "../kernel.ts";
-import type { NativeCell } from "./native.ts";
+import type { NativeCell } from "./load.ts";
 
-/** As `Kind` in `native/device.h`. */
+/** As `Kind` in `addon/device.h`. */
 const KINDS = { lstm: 0, gru: 1, "tree-leaf": 2, "tree-node": 3, linear: 4 } as const;
 
 /** Whether the addon computes a cell: one of the kinds that come as weights, with the states `h` and `c` of those. */

@@ -1,4 +1,4 @@
-// What the addon runs cells on: the host (plain C++) or a CUDA device. Both compute the same cells from the same weights.
+// What the addon runs cells on: a CPU with wide vectors, a CUDA device, or plain C++. All compute the same cells.
 #pragma once
 
 #include <cstddef>
@@ -52,9 +52,12 @@ struct Model {
   std::vector<Cell> cells;
 };
 
-/** Row `r` reads the slots `reads[r * cell.reads ...]` and writes slot `writes[r]`. */
+/**
+ * Row `r` reads the slots `reads[r * cell.reads ...]` and writes slot `writes[r]`; from the second step on it reads what it wrote.
+ * Inputs and outputs of row `r` at step `s` are at `s * rows + r`.
+ */
 struct Task {
-  int cell = 0, rows = 0;
+  int cell = 0, rows = 0, steps = 1;
   const int32_t* reads = nullptr;
   const int32_t* writes = nullptr;
 };
@@ -78,7 +81,7 @@ class Device {
   virtual void reserve(int count) = 0;
   /** Host memory that the device can reach; lives as long as the device. */
   virtual void* allocate(size_t bytes) = 0;
-  /** Runs one step of a cell on `rows` rows; returns once the outputs are in `places`. */
+  /** Runs a cell; returns once the outputs are in `places`. */
   virtual void run(const Task& task, const Places& places) = 0;
   virtual void clear(int slot) = 0;
   /** `[h, c]` of a slot, each of `hidden` values. */
@@ -87,6 +90,24 @@ class Device {
   /** Frees all memory but what `allocate` gave; nothing may be called afterwards. */
   virtual void close() = 0;
 };
+
+/** Calls `run` with a task of one step and its places for each step of a task, for devices that take one at a time. */
+template <typename Run>
+void stepByStep(const Task& task, const Cell& cell, const Places& places, Run run) {
+  Task one = task;
+  one.steps = 1;
+  Places at = places;
+  const size_t rows = task.rows;
+  for (int step = 0; step < task.steps; step++) {
+    run(one, at);
+    if (cell.writes && cell.reads == 1) one.reads = task.writes;
+    if (at.input) at.input = static_cast<char*>(at.input) + 4 * rows * (cell.symbols > 0 ? 1 : cell.input);
+    if (at.h) at.h += rows * cell.hidden;
+    if (at.c) at.c += rows * cell.hidden;
+    if (at.logits) at.logits += rows * cell.classes;
+    if (at.token) at.token += rows;
+  }
+}
 
 struct DeviceError : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -107,6 +128,10 @@ struct CudaStatus {
 
 CudaStatus cudaStatus();
 std::unique_ptr<Device> openCuda(const Model& model, int card);
-std::unique_ptr<Device> openHost(const Model& model);
+/** Bits of the widest vectors of this processor that the CPU device can use, 512 or 256; 0 where there are none. */
+int cpuVectorBits();
+/** `vectorBits` 0 takes the widest. */
+std::unique_ptr<Device> openCpu(const Model& model, int vectorBits);
+std::unique_ptr<Device> openReference(const Model& model);
 
 }  // namespace cellbatch

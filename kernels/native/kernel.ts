@@ -3,36 +3,44 @@ import { Fault } from "../../src/core/faults.ts";
 import { type Kernel, type KernelFactory, type KernelTask, stateLayout, type Values } from "../kernel.ts";
 import { rowsAreIndependent } from "../row-check.ts";
 import { canRunNatively, nativeCell } from "./cells.ts";
-import { type DeviceSpec, type Handle, loadNative, type Native, nativeStatus } from "./native.ts";
+import { type DeviceSpec, type Handle, loadNative, type Native, nativeStatus } from "./load.ts";
 
-export interface CudaOptions {
+export interface NativeOptions {
+  /** What computes: the processor's vectors, a GPU, or plain C++ with float64 sums, for tests. */
+  readonly device: DeviceSpec["device"];
   /** Number of the GPU. @default 0 */
   readonly card?: number;
-  /** Most rows of one task; 1 or more. @default 512 */
+  /** Of the CPU: 512 or 256. @default the widest that there are */
+  readonly vectorBits?: 256 | 512;
+  /** Most rows times steps of one task; 1 or more. @default 512 */
   readonly maxBatch?: number;
-  /** `host` computes the same in plain C++, for tests without a GPU. @default "cuda" */
-  readonly device?: DeviceSpec["device"];
 }
 
 /**
- * Runs cells in float32 on an NVIDIA GPU by the addon of `native/`: states, weights and tables stay on the device, inputs and
- * outputs are pinned memory. Throws MODEL_NOT_READY with what to do where there is no GPU or no addon, and INVALID_REQUEST for
- * cells that are ONNX graphs.
+ * Runs cells in float32 by the addon of `addon/`: states, weights and tables stay on the device, inputs and outputs are memory
+ * that both sides reach. Throws MODEL_NOT_READY with what to do where the device or the addon is not there, and INVALID_REQUEST
+ * for cells that are ONNX graphs.
  */
-export function createCudaKernel(options: CudaOptions = {}): KernelFactory {
+export function createNativeKernel(options: NativeOptions): KernelFactory {
   return async (cells) => {
     const native = loadNative();
-    const { reason, message } = nativeStatus();
-    if (!native || (reason !== "ok" && options.device !== "host"))
+    const { reason, message, vectorBits } = nativeStatus();
+    if (!native || (options.device === "cuda" && reason !== "ok"))
       throw new Fault("MODEL_NOT_READY", message);
-    const kernel = new CudaKernel(native, cells, options);
+    if (options.device === "cpu" && vectorBits < (options.vectorBits ?? 1)) {
+      throw new Fault(
+        "MODEL_NOT_READY",
+        `this processor has vectors of ${vectorBits} bits, the native kernel needs ${options.vectorBits ?? 256}`,
+      );
+    }
+    const kernel = new NativeKernel(native, cells, options);
     kernel.rowsAreIndependent = await rowsAreIndependent(kernel);
     return kernel;
   };
 }
 
-class CudaKernel implements Kernel {
-  readonly name = "cuda";
+class NativeKernel implements Kernel {
+  readonly name: string;
   readonly cells: readonly CellSpec[];
   readonly tolerance = 1e-5;
   readonly maxBatch: number;
@@ -45,15 +53,16 @@ class CudaKernel implements Kernel {
   readonly #outputs: readonly (readonly Values[])[];
   #slots = 0;
 
-  constructor(native: Native, cells: readonly CellSpec[], options: CudaOptions) {
-    const { card = 0, maxBatch = 512, device = "cuda" } = options;
+  constructor(native: Native, cells: readonly CellSpec[], options: NativeOptions) {
+    const { device, card = 0, vectorBits = 0, maxBatch = 512 } = options;
     const refused = cells.find((cell) => !canRunNatively(cell));
     if (refused) {
       throw new Fault(
         "INVALID_REQUEST",
-        `cell '${refused.name}' is of kind '${refused.body.kind}', which the CUDA kernel cannot compute: serve its model with '--device cpu'`,
+        `cell '${refused.name}' is of kind '${refused.body.kind}', which the native kernel cannot compute: serve it with the onnx kernel`,
       );
     }
+    this.name = `native/${device}`;
     this.cells = cells;
     this.maxBatch = maxBatch;
     this.#native = native;
@@ -63,6 +72,7 @@ class CudaKernel implements Kernel {
     const { handle, places } = native.open({
       device,
       card,
+      vectorBits,
       hidden: this.#hidden,
       maxBatch,
       cells: cells.map(nativeCell),
@@ -86,16 +96,17 @@ class CudaKernel implements Kernel {
     this.#slots = count;
   }
 
-  stepSizes(): readonly number[] {
-    return [1];
+  stepSizes(cell: number): readonly number[] {
+    const { reads, writes } = this.cells[cell]!;
+    return reads === 1 && writes ? STEP_SIZES : [1];
   }
 
   stage(cell: number): readonly Values[] {
     return this.#inputs[cell]!;
   }
 
-  run({ cell, rows, reads, writes }: KernelTask): void {
-    this.#native.run(this.#handle, cell, rows, reads, writes);
+  run({ cell, rows, steps, reads, writes }: KernelTask): void {
+    this.#native.run(this.#handle, cell, rows, steps, reads, writes);
   }
 
   outputs(cell: number): readonly Values[] {
@@ -122,3 +133,6 @@ class CudaKernel implements Kernel {
     this.#native.close(this.#handle);
   }
 }
+
+/** A call of several steps saves the way into the addon and back. */
+const STEP_SIZES = [1, 2, 4, 8];

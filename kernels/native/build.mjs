@@ -1,5 +1,5 @@
-// Builds the native addon into build/native: with nvcc where there is one, else with the C++ compiler alone, which leaves the
-// reference device only. Fails where a kernel spills registers or takes more shared memory than a block may have.
+// Builds the native addon: with nvcc where there is one, else with the C++ compiler alone, which leaves the
+// CPU only. Fails where a kernel spills registers or takes more shared memory than a block may have.
 import { spawnSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { resolve } from "node:path";
@@ -9,6 +9,7 @@ import { parseArgs } from "node:util";
 const { values: options } = parseArgs({
   options: {
     nvcc: { type: "string", default: "nvcc" },
+    prebuild: { type: "boolean", default: false },
     "without-cuda": { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
@@ -17,7 +18,8 @@ if (options.help) {
   console.log(`npm run build:native -- [options]
 
   --nvcc <path>     CUDA compiler (default: nvcc on the PATH)
-  --without-cuda    reference device only`);
+  --without-cuda    CPU only
+  --prebuild        write to prebuilds/, which goes into the package, instead of build/native/`);
   process.exit(0);
 }
 
@@ -26,13 +28,13 @@ const MOST_SHARED = 48 * 1024;
 const ARCHITECTURES = ["compute_80,code=sm_80", "compute_90,code=[sm_90,compute_90]"];
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const native = fileURLToPath(new URL("native", import.meta.url));
-const folder = resolve(root, "build/native", `${process.platform}-${process.arch}`);
+const addon = fileURLToPath(new URL("addon", import.meta.url));
+const folder = resolve(root, options.prebuild ? "prebuilds" : "build/native", `${process.platform}-${process.arch}`);
 const file = resolve(folder, "cellbatch.node");
 // Next to the program that runs this, as Node's own releases have them.
 const headers = resolve(process.execPath, "../../include/node");
 const common = [`-I${headers}`, "-std=c++17", "-O3", "-shared", "-DNODE_GYP_MODULE_NAME=cellbatch", "-o", file];
-const sources = ["addon.cc", "host.cc"].map((name) => resolve(native, name));
+const sources = ["addon.cc", "cpu.cc", "cpu-256.cc", "cpu-512.cc", "reference.cc"].map((name) => resolve(addon, name));
 
 mkdirSync(folder, { recursive: true });
 const hasCuda = !options["without-cuda"] && run(options.nvcc, ["--version"]).status === 0;
@@ -42,12 +44,12 @@ if (hasCuda) {
     ...ARCHITECTURES.flatMap((architecture) => ["-gencode", `arch=${architecture}`]),
     ...["-Xptxas", "-v", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"],
     ...sources,
-    resolve(native, "cuda.cu"),
+    resolve(addon, "cuda.cu"),
   ]);
   checkKernels(report);
 } else {
   console.log(`Without CUDA: ${options["without-cuda"] ? "asked for" : `there is no ${options.nvcc}`}.`);
-  compile("c++", [...common, "-fPIC", "-fvisibility=hidden", ...sources, resolve(native, "no-cuda.cc")]);
+  compile("c++", [...common, "-fPIC", "-fvisibility=hidden", ...sources, resolve(addon, "no-cuda.cc")]);
 }
 console.log(`Built ${file}`);
 

@@ -1,5 +1,5 @@
-// The reference device: plain loops with float64 sums, in the order of the weights, one row after the other. It stands in for
-// a GPU where there is none: the same addon, the same calls, the same memory rules.
+// The reference device: plain loops with float64 sums, in the order of the weights, one row after the other. The
+// oracle of the others, with the same calls and the same memory rules.
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -11,11 +11,11 @@ namespace {
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
-class Host final : public Device {
+class Reference final : public Device {
  public:
-  explicit Host(const Model& model) : model_(model), scratch_(static_cast<size_t>(2) * model.maxBatch * model.hidden) {}
+  explicit Reference(const Model& model) : model_(model), scratch_(static_cast<size_t>(2) * model.maxBatch * model.hidden) {}
 
-  ~Host() override {
+  ~Reference() override {
     for (void* place : allocated_) std::free(place);
   }
 
@@ -34,27 +34,7 @@ class Host final : public Device {
   }
 
   void run(const Task& task, const Places& places) override {
-    const Cell& cell = model_.cells[task.cell];
-    const int hidden = model_.hidden;
-    for (int row = 0; row < task.rows; row++) {
-      const int32_t* from = task.reads + static_cast<size_t>(row) * cell.reads;
-      float* h = scratch_.data() + static_cast<size_t>(row) * hidden;
-      float* c = h + static_cast<size_t>(model_.maxBatch) * hidden;
-      if (cell.kind == Kind::Linear) {
-        std::memcpy(h, hOf(from[0]), sizeof(float) * hidden);
-      } else {
-        step(cell, gatesFromInput(cell, places.input, row), from, h, c);
-      }
-      if (places.h) std::memcpy(places.h + static_cast<size_t>(row) * hidden, h, sizeof(float) * hidden);
-      if (places.c) std::memcpy(places.c + static_cast<size_t>(row) * hidden, c, sizeof(float) * hidden);
-      if (cell.classes > 0) head(cell, h, places, row);
-    }
-    if (!cell.writes) return;
-    // Rows may read a slot that another row of the task writes: all are read before any is written.
-    for (int row = 0; row < task.rows; row++) {
-      const float* h = scratch_.data() + static_cast<size_t>(row) * hidden;
-      write(task.writes[row], h, h + static_cast<size_t>(model_.maxBatch) * hidden);
-    }
+    stepByStep(task, model_.cells[task.cell], places, [this](const Task& one, const Places& at) { runStep(one, at); });
   }
 
   void clear(int slot) override {
@@ -78,6 +58,30 @@ class Host final : public Device {
   }
 
  private:
+  void runStep(const Task& task, const Places& places) {
+    const Cell& cell = model_.cells[task.cell];
+    const int hidden = model_.hidden;
+    for (int row = 0; row < task.rows; row++) {
+      const int32_t* from = task.reads + static_cast<size_t>(row) * cell.reads;
+      float* h = scratch_.data() + static_cast<size_t>(row) * hidden;
+      float* c = h + static_cast<size_t>(model_.maxBatch) * hidden;
+      if (cell.kind == Kind::Linear) {
+        std::memcpy(h, hOf(from[0]), sizeof(float) * hidden);
+      } else {
+        step(cell, gatesFromInput(cell, places.input, row), from, h, c);
+      }
+      if (places.h) std::memcpy(places.h + static_cast<size_t>(row) * hidden, h, sizeof(float) * hidden);
+      if (places.c) std::memcpy(places.c + static_cast<size_t>(row) * hidden, c, sizeof(float) * hidden);
+      if (cell.classes > 0) head(cell, h, places, row);
+    }
+    if (!cell.writes) return;
+    // Rows may read a slot that another row of the task writes: all are read before any is written.
+    for (int row = 0; row < task.rows; row++) {
+      const float* h = scratch_.data() + static_cast<size_t>(row) * hidden;
+      write(task.writes[row], h, h + static_cast<size_t>(model_.maxBatch) * hidden);
+    }
+  }
+
   float* hOf(int slot) { return h_.data() + static_cast<size_t>(slot) * model_.hidden; }
   float* cOf(int slot) { return c_.data() + static_cast<size_t>(slot) * model_.hidden; }
 
@@ -173,6 +177,6 @@ class Host final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> openHost(const Model& model) { return std::make_unique<Host>(model); }
+std::unique_ptr<Device> openReference(const Model& model) { return std::make_unique<Reference>(model); }
 
 }  // namespace cellbatch

@@ -249,29 +249,7 @@ class Cuda final : public Device {
 
   void run(const Task &task, const Places &places) override {
     use();
-    const Cell &cell = model_.cells[task.cell];
-    const Weights &weights = weights_[task.cell];
-    const int rows = task.rows, hidden = model_.hidden;
-    copyIn(reads_.get(), task.reads, static_cast<size_t>(rows) * cell.reads);
-    if (cell.writes) copyIn(writes_.get(), task.writes, rows);
-    if (cell.kind == Kind::Linear) {
-      gather<<<rows, THREADS, 0, stream_>>>(h_.get(), reads_.get(), nextH_.get(), hidden);
-    } else {
-      stage(cell, weights, places.input, rows);
-      launch(cell, weights, rows);
-    }
-    if (cell.writes) {
-      scatter<<<rows, THREADS, 0, stream_>>>(nextH_.get(), nextC_.get(), writes_.get(), h_.get(), c_.get(), hidden);
-    }
-    if (cell.classes > 0) {
-      product(nextH_.get(), weights.headWeights, weights.headBias, logits_.get(), rows, cell.classes, hidden);
-      if (places.token) argmax<<<rows, UNITS, 0, stream_>>>(logits_.get(), best_.get(), cell.classes);
-    }
-    check(cudaGetLastError(), "launch");
-    copyOut(places.h, nextH_.get(), static_cast<size_t>(rows) * hidden);
-    copyOut(places.c, nextC_.get(), static_cast<size_t>(rows) * hidden);
-    copyOut(places.logits, logits_.get(), static_cast<size_t>(rows) * cell.classes);
-    copyOut(places.token, best_.get(), rows);
+    stepByStep(task, model_.cells[task.cell], places, [this](const Task &one, const Places &at) { runStep(one, at); });
     check(cudaStreamSynchronize(stream_), "step");
   }
 
@@ -312,6 +290,32 @@ class Cuda final : public Device {
 
  private:
   static constexpr int THREADS = 128;
+
+  void runStep(const Task &task, const Places &places) {
+    const Cell &cell = model_.cells[task.cell];
+    const Weights &weights = weights_[task.cell];
+    const int rows = task.rows, hidden = model_.hidden;
+    copyIn(reads_.get(), task.reads, static_cast<size_t>(rows) * cell.reads);
+    if (cell.writes) copyIn(writes_.get(), task.writes, rows);
+    if (cell.kind == Kind::Linear) {
+      gather<<<rows, THREADS, 0, stream_>>>(h_.get(), reads_.get(), nextH_.get(), hidden);
+    } else {
+      stage(cell, weights, places.input, rows);
+      launch(cell, weights, rows);
+    }
+    if (cell.writes) {
+      scatter<<<rows, THREADS, 0, stream_>>>(nextH_.get(), nextC_.get(), writes_.get(), h_.get(), c_.get(), hidden);
+    }
+    if (cell.classes > 0) {
+      product(nextH_.get(), weights.headWeights, weights.headBias, logits_.get(), rows, cell.classes, hidden);
+      if (places.token) argmax<<<rows, UNITS, 0, stream_>>>(logits_.get(), best_.get(), cell.classes);
+    }
+    check(cudaGetLastError(), "launch");
+    copyOut(places.h, nextH_.get(), static_cast<size_t>(rows) * hidden);
+    copyOut(places.c, nextC_.get(), static_cast<size_t>(rows) * hidden);
+    copyOut(places.logits, logits_.get(), static_cast<size_t>(rows) * cell.classes);
+    copyOut(places.token, best_.get(), rows);
+  }
 
   /** The current device is a thread's, and other code on it may have changed it. */
   void use() const { check(cudaSetDevice(card_), "cudaSetDevice"); }

@@ -2,12 +2,12 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 
-/** The addon in `native/`. Every function but `status` throws an `Error` where the device fails. */
+/** The addon in `addon/`. Every function but `status` throws an `Error` where the device fails. */
 export interface Native {
   status(): Omit<NativeStatus, "message">;
   open(spec: DeviceSpec): { readonly handle: Handle; readonly places: readonly CellPlaces[] };
   reserve(handle: Handle, slots: number): void;
-  run(handle: Handle, cell: number, rows: number, reads: Int32Array, writes: Int32Array): void;
+  run(handle: Handle, cell: number, rows: number, steps: number, reads: Int32Array, writes: Int32Array): void;
   clear(handle: Handle, slot: number): void;
   /** Both are `[h, c]`, each of `hidden` values. */
   read(handle: Handle, slot: number, into: Float32Array): void;
@@ -19,16 +19,18 @@ export interface Native {
 export type Handle = object & { readonly brand: "device" };
 
 export interface DeviceSpec {
-  /** `host` is the reference device in plain C++, which stands in for a GPU. */
-  readonly device: "cuda" | "host";
+  /** `reference` is plain C++ with float64 sums. */
+  readonly device: "cpu" | "cuda" | "reference";
   /** Number of the GPU. */
   readonly card: number;
+  /** Of the CPU: 512 or 256, 0 for the widest that there are. */
+  readonly vectorBits: number;
   readonly hidden: number;
   readonly maxBatch: number;
   readonly cells: readonly NativeCell[];
 }
 
-/** A cell as `native/device.h` has it; arrays may be empty where the cell has no such thing. */
+/** A cell as `addon/device.h` has it; arrays may be empty where the cell has no such thing. */
 export interface NativeCell {
   readonly kind: number;
   readonly reads: number;
@@ -84,6 +86,8 @@ export interface NativeStatus {
     readonly processors: number;
     readonly memoryBytes: number;
   }[];
+  /** Of the widest vectors of this processor that the CPU device uses, 512 (AVX-512) or 256 (AVX2); 0 where it cannot run. */
+  readonly vectorBits: number;
 }
 
 /** The addon: the prebuilt file of the package, else the one that `npm run build:native` made. Undefined where neither loads. */
@@ -96,7 +100,7 @@ export function nativeStatus(): NativeStatus {
   const { native, why } = find();
   const found = native
     ? native.status()
-    : { reason: "not-built" as const, detail: why, driver: 0, runtime: 0, cards: [] };
+    : { reason: "not-built" as const, detail: why, driver: 0, runtime: 0, cards: [], vectorBits: 0 };
   return { ...found, message: advice(found) };
 }
 
