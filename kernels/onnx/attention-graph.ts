@@ -1,8 +1,8 @@
 import type { CellSpec, Matrix } from "../../src/core/cell.ts";
 import { type CellGraph, dense, finish, headOutputs, plain, rowsOf, weightsOf } from "./cell-graph.ts";
+import { stateProduct } from "./gate-products.ts";
 import { FLOAT, GraphBuilder, INT32 } from "./graph.ts";
 import { gateInputs, lstmStep } from "./graphs.ts";
-import { stateProduct } from "./state-product.ts";
 
 /**
  * Builds one step of an LSTM that attends (Luong et al. 2015, the general score): its next `h` asks, each place of the memory
@@ -20,7 +20,12 @@ export function attentionGraph(cell: CellSpec, table?: Matrix): CellGraph {
   const memory = b.input("in/memory", FLOAT, ["rows", memorySteps, query.rows]);
   const mask = b.input("in/mask", FLOAT, ["rows", memorySteps]);
 
-  const inputs = gateInputs(b, "lstm", weights, { given: token, embedding, ...(table ? { table } : {}) });
+  const inputs = gateInputs(b, "lstm", weights, {
+    given: token,
+    embedding,
+    ...(table ? { table } : {}),
+    ...(quantize ? { quantize } : {}),
+  });
   const product = stateProduct(
     b,
     inputs.map((_, gate) => rowsOf(weights.stateWeights, gate, inputs.length)),

@@ -1,4 +1,4 @@
-import type { CellSpec, Matrix, RecurrentWeights } from "../../src/core/cell.ts";
+import type { CellSpec, Matrix, Quantization, RecurrentWeights } from "../../src/core/cell.ts";
 import { foldedBias } from "../input-table.ts";
 import {
   type CellGraph,
@@ -12,8 +12,8 @@ import {
   rowsOf,
   weightsOf,
 } from "./cell-graph.ts";
+import { inputProduct, type StateProduct, stateProduct } from "./gate-products.ts";
 import { FLOAT, GraphBuilder, INT32 } from "./graph.ts";
-import { type StateProduct, stateProduct } from "./state-product.ts";
 
 /**
  * Builds the graph of a recurrent cell for `steps` steps in one call; `table` is what `inputTable` gives, where it fits. Each
@@ -34,6 +34,7 @@ export function recurrentGraph(cell: CellSpec, steps: number, table?: Matrix): C
     given,
     ...(body.embedding ? { embedding: body.embedding } : {}),
     ...(table ? { table } : {}),
+    ...(body.quantize ? { quantize: body.quantize } : {}),
   });
   const byGate = inputs.map((input) =>
     steps === 1 ? [input] : b.nodes("Split", [input], steps, { axis: 0, num_outputs: steps }),
@@ -157,19 +158,24 @@ export function gateInputs(
   b: GraphBuilder,
   kind: "lstm" | "gru",
   weights: RecurrentWeights,
-  from: { readonly given: string; readonly embedding?: Matrix; readonly table?: Matrix },
+  from: {
+    readonly given: string;
+    readonly embedding?: Matrix;
+    readonly table?: Matrix;
+    readonly quantize?: Quantization;
+  },
 ): string[] {
-  const { given, embedding, table } = from;
+  const { given, embedding, table, quantize } = from;
   const { hidden, inputWeights } = weights;
   const count = inputWeights.rows / hidden;
   const lookUp = (matrix: Matrix) => b.node("Gather", [weightsOf(b, matrix), given]);
-  const x = !table && embedding ? lookUp(embedding) : given;
+  if (table) return Array.from({ length: count }, (_, gate) => lookUp(columnsOf(table, gate, count)));
   const bias = foldedBias(kind, weights);
-  return Array.from({ length: count }, (_, gate) =>
-    table
-      ? lookUp(columnsOf(table, gate, count))
-      : dense(b, x, rowsOf(inputWeights, gate, count), partOf(bias, gate, count)),
-  );
+  const gates = Array.from({ length: count }, (_, gate) => ({
+    weights: rowsOf(inputWeights, gate, count),
+    bias: partOf(bias, gate, count),
+  }));
+  return inputProduct(b, embedding ? lookUp(embedding) : given, gates, quantize);
 }
 
 /** One step, from what its input adds to each gate, in the order of the weights. */

@@ -1,7 +1,9 @@
 import { importModel } from "../../models/import/import-model.ts";
 import { writeModel } from "../../models/write-model.ts";
+import type { Quantization } from "../core/cell.ts";
 import { Fault } from "../core/faults.ts";
 import { describeFolder } from "./inspect.ts";
+import { modelPath } from "./paths.ts";
 
 export interface ImportOptions {
   readonly out: string;
@@ -19,15 +21,17 @@ export interface ImportOptions {
   readonly linear?: readonly string[];
   readonly nonlinearity?: "tanh" | "relu";
   readonly collect?: "last" | "all";
+  readonly quantize?: Quantization;
 }
 
-/** Makes a model folder of a foreign file, and says what is in it and how to try it. */
+/** Makes a model folder of a foreign file, or of another model folder, and says what is in it and how to try it. */
 export async function importFile(source: string, options: ImportOptions): Promise<void> {
   const { out, name, form, program, output, state, batchAxis, shape, constant, context } = options;
-  const { prefix, embedding, linear, nonlinearity, collect } = options;
+  const { prefix, embedding, linear, nonlinearity, collect, quantize } = options;
   const integers = (text: string) => text.split(",").map(numberOf);
-  const imported = await importModel(source, {
+  const imported = await importModel(modelPath(source), {
     ...(name === undefined ? {} : { name }),
+    ...(quantize === undefined ? {} : { quantize }),
     onnx: {
       ...(form === undefined ? {} : { form }),
       ...(program === undefined ? {} : { program }),

@@ -110,9 +110,9 @@ program
 program
   .command("import")
   .description(
-    "make a model folder of an ONNX file (one step, or sequences with LSTM, GRU or RNN nodes), of a PyTorch state dict in safetensors, or of a Keras model (.keras, or model.json of TensorFlow.js)",
+    "make a model folder of an ONNX file (one step, or sequences with LSTM, GRU or RNN nodes), of a PyTorch state dict in safetensors, or of a Keras model (.keras, or model.json of TensorFlow.js); or of another model folder, to quantise it",
   )
-  .argument("<source>", "the file")
+  .argument("<source>", "the file, or a model of the zoo by name or another by its folder")
   .requiredOption("--out <folder>", "folder to write, new or of a model")
   .option("--name <name>", "name of the model; the file's by default")
   .addOption(
@@ -138,6 +138,12 @@ program
       "last",
       "all",
     ]),
+  )
+  .addOption(
+    new Option(
+      "--quantize <type>",
+      "arithmetic of the products with states, in the onnx kernel; float32 by default",
+    ).choices(["int8"]),
   )
   .action((source: string, options: ImportOptions) => importFile(source, options));
 

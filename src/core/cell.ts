@@ -22,9 +22,9 @@ export interface RecurrentWeights {
 }
 
 /**
- * Arithmetic of fewer bits for the products with states, which are [-1, 1] in these cells. `int8`: states in steps of 1/127,
- * weights in 64 steps up to the largest of each gate's value; sums are exact, all else is float32. The onnx kernel knows it,
- * others compute in full.
+ * Arithmetic of fewer bits for a cell's products. `int8`: states, which are from -1 to 1 in these cells, in steps of 1/127; input
+ * vectors in 127 steps up to each row's largest; weights in 64 steps up to the largest of each gate's value. Sums are exact, all
+ * else is float32, heads and attention too. The onnx kernel knows it, others compute in full.
  */
 export type Quantization = "int8";
 

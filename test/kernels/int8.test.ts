@@ -90,13 +90,14 @@ const attending: CellSpec = {
 
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 
-/** What int8 means, in float64: states in steps of 1/127, weights in 64 steps up to the largest of their row. */
-function quantizedProduct({ rows, columns, data }: Matrix, h: ArrayLike<number>): number[] {
+/** What int8 means, in float64: values in steps of `most` / 127, weights in 64 steps up to the largest of their row. */
+function quantizedProduct({ rows, columns, data }: Matrix, x: ArrayLike<number>, most = 1): number[] {
+  const levels = Array.from(x, (value) => Math.round((value * 127) / most));
   return Array.from({ length: rows }, (_, row) => {
     const own = Array.from(data.subarray(row * columns, (row + 1) * columns));
     const step = Math.max(...own.map(Math.abs)) / 64;
     return own.reduce(
-      (sum, weight, k) => sum + Math.round(weight / step) * step * (Math.round(h[k]! * 127) / 127),
+      (sum, weight, k) => sum + Math.round(weight / step) * step * ((levels[k]! * most) / 127),
       0,
     );
   });
@@ -121,7 +122,11 @@ function states(cell: CellSpec, at: number): Float32Array {
     : Float32Array.from([...h, ...noise(HIDDEN, 40 + at).map((value) => 5 * value)]);
 }
 
-function expected(cell: CellSpec, at: number): number[] {
+/** Inputs of very different sizes by row, the first all zeros. */
+const vector = (at: number) => noise(INPUT, 60 + at).map((value) => value * (at === 0 ? 0 : 10 ** (at - 5)));
+const isVector = ({ inputs }: CellSpec) => inputs[0]?.dtype === "float32";
+
+function expected(cell: CellSpec, at: number, withTable: boolean): number[] {
   if (cell.body.kind === "tree-node") {
     const [left, right] = [states(cell, 2 * at), states(cell, 2 * at + 1)];
     const both = [...left.subarray(0, HIDDEN), ...right.subarray(0, HIDDEN)];
@@ -139,7 +144,11 @@ function expected(cell: CellSpec, at: number): number[] {
   if (cell.body.kind !== "lstm" && cell.body.kind !== "gru") throw new Error(cell.body.kind);
   const { inputWeights, stateWeights, inputBias, stateBias } = cell.body.weights;
   const before = states(cell, at);
-  const fromInput = product(inputWeights, row(at % SYMBOLS)).map((value, i) => value + inputBias[i]!);
+  const x = isVector(cell) ? vector(at) : row(at % SYMBOLS);
+  const most = Math.max(...Array.from(x, Math.abs)) || 1;
+  const fromInput = (withTable ? product(inputWeights, x) : quantizedProduct(inputWeights, x, most)).map(
+    (value, i) => value + inputBias[i]!,
+  );
   const fromState = quantizedProduct(stateWeights, before).map((value, i) => value + stateBias[i]!);
   const sum = (gate: number, i: number) => fromInput[gate * HIDDEN + i]! + fromState[gate * HIDDEN + i]!;
   if (cell.body.kind === "gru") {
@@ -163,7 +172,10 @@ async function step(cell: CellSpec, options = {}): Promise<number[][]> {
   kernel.reserve(count);
   for (let at = 0; at < count; at++) kernel.write(at, states(cell, at));
   const staged = kernel.stage(0, ROWS, 1)[0];
-  for (let at = 0; staged && at < ROWS; at++) staged[at] = at % SYMBOLS;
+  for (let at = 0; staged && at < ROWS; at++) {
+    if (isVector(cell)) staged.set(vector(at), at * INPUT);
+    else staged[at] = at % SYMBOLS;
+  }
   const slots = Int32Array.from({ length: count }, (_, slot) => slot);
   await kernel.run({ cell: 0, rows: ROWS, steps: 1, reads: slots, writes: slots });
   return Array.from({ length: ROWS }, (_, at) => [...kernel.read(at)]);
@@ -174,10 +186,11 @@ describe("a cell in int8", () => {
     ["an LSTM", lstm, {}],
     ["an LSTM without a token table", lstm, { tableBytes: 0 }],
     ["a GRU", gru, {}],
+    ["an LSTM over vectors", overVectors, {}],
     ["a tree-LSTM node", node, {}],
   ])("computes what loops in float64 over the same steps compute: %s", async (_, cell, options) => {
     for (const [at, got] of (await step(cell, options)).entries()) {
-      const wanted = expected(cell, at);
+      const wanted = expected(cell, at, !isVector(cell) && !("tableBytes" in options));
       for (const [i, value] of got.entries()) {
         expect(Math.abs(value - wanted[i]!)).toBeLessThan(ROUNDING * Math.max(1, Math.abs(wanted[i]!)));
       }
