@@ -81,6 +81,7 @@ program
   .option("--top-k <count>", "sample among the likeliest tokens; 0 for all", integer(0, 2 ** 31 - 1), 0)
   .option("--top-p <share>", "sample among the likeliest tokens that hold this share", number, 1)
   .option("--seed <number>", "seed of the sampling", integer(0, 2 ** 32 - 1), 0)
+  .option("--beam-width <count>", "hypotheses of a beam search; the model's own by default", integer(1, 64))
   .option("--max-steps <count>", "most cells that a generating model may run", integer(1, 2 ** 31 - 1))
   .option(
     "--inputs <file>",
