@@ -126,6 +126,7 @@ program
   .addOption(repeated("--shape <name=dims>", "shape of one row at one step, as 3,4; may be repeated"))
   .addOption(repeated("--constant <name=value>", "input that never changes; may be repeated"))
   .option("--context <input=size>", "put the last values of an input before its next ones")
+  .option("--names <file>", "state dict: JSON of its names, by those that PyTorch would give")
   .option("--prefix <prefix>", "state dict: what stands before weight_ih_l0; the only one by default")
   .option("--embedding <name>", "state dict: matrix of the embedding; found by name")
   .addOption(
