@@ -6,6 +6,7 @@ import { readModel } from "../../models/read-model.ts";
 import { modelPath } from "../../src/cli/paths.ts";
 import { int32, type Tensor } from "../../src/core/tensor.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
+import { fnv1a } from "../fnv1a.ts";
 
 const { model } = new Command("char-lm-quality")
   .description("Bits per character of char-lm on the held-out glosses of WordNet, through the library.")
@@ -76,11 +77,4 @@ function heldOut(): string[] {
     .filter((line) => !line.startsWith(" ") && line.includes("|"))
     .map((line) => line.slice(line.indexOf("|") + 1).trim());
   return [...new Set(all)].filter((gloss) => gloss !== "" && fnv1a(gloss) % 20 === 0);
-}
-
-/** FNV-1a, 32 bits. */
-function fnv1a(gloss: string): number {
-  let hash = 0x811c9dc5;
-  for (const byte of new TextEncoder().encode(gloss)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
-  return hash;
 }
