@@ -6,12 +6,11 @@ import type { CellSpec, Matrix, RecurrentWeights } from "../src/core/cell.ts";
  */
 export function inputTable(cell: CellSpec): Matrix {
   const { body } = cell;
-  if ((body.kind !== "lstm" && body.kind !== "gru" && body.kind !== "tree-leaf") || !body.embedding) {
-    throw new Error(`cell '${cell.name}' takes no tokens`);
-  }
+  if (!("embedding" in body) || !body.embedding) throw new Error(`cell '${cell.name}' takes no tokens`);
   const { embedding } = body;
   const weights = body.kind === "tree-leaf" ? body.weights : body.weights.inputWeights;
-  const bias = body.kind === "tree-leaf" ? body.bias : foldedBias(body.kind, body.weights);
+  const bias =
+    body.kind === "tree-leaf" ? body.bias : foldedBias(body.kind === "gru" ? "gru" : "lstm", body.weights);
   const data = new Float32Array(embedding.rows * weights.rows);
   for (let token = 0; token < embedding.rows; token++) {
     for (let gate = 0; gate < weights.rows; gate++) {

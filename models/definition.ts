@@ -167,6 +167,8 @@ export type Unfold = (graph: Graph, inputs: Readonly<Record<string, Tensor>>, op
 export interface UnfoldOptions {
   /** Most cells that a generating run may take; `Infinity` where the caller set no limit. */
   readonly maxSteps: number;
+  /** Width of a beam search in place of the model's own; 0 where the caller gave none. */
+  readonly beamWidth: number;
 }
 
 /** The cells of one request while they are being added. */

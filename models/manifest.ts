@@ -22,13 +22,25 @@ const Tensor = z.strictObject({
   shape: z.array(z.union([z.number().int().positive(), z.literal(-1)])),
 });
 
+const Built = {
+  name: z.string().min(1),
+  weights: Weights,
+  /** Which of the cell's values to give away; those of the head where there is one, else `h`. */
+  outputs: z.array(z.enum(["h", "c", "logits", "token"])).optional(),
+};
+
+/** Arithmetic of the products with states; float32 where it is left out. */
+const Quantize = z.literal("int8").optional();
+
 const Cell = z.discriminatedUnion("kind", [
+  z.strictObject({ ...Built, kind: z.enum(["lstm", "gru", "tree-node"]), quantize: Quantize }),
+  z.strictObject({ ...Built, kind: z.enum(["tree-leaf", "linear"]) }),
   z.strictObject({
-    name: z.string().min(1),
-    kind: z.enum(["lstm", "gru", "tree-leaf", "tree-node", "linear"]),
-    weights: Weights,
-    /** Which of the cell's values to give away; those of the head where there is one, else `h`. */
-    outputs: z.array(z.enum(["h", "c", "logits", "token"])).optional(),
+    ...Built,
+    kind: z.literal("lstm-attention"),
+    /** Most steps of the memory: longer requests are refused, and shorter ones are padded to it. */
+    memorySteps: z.number().int().positive().max(4096),
+    quantize: Quantize,
   }),
   z.strictObject({
     name: z.string().min(1),

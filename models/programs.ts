@@ -15,7 +15,7 @@ export function unfoldOf(model: ModelDefinition): Unfold {
         for (const output of outputs) graph.output(output.name, run, output.name, program.collect);
       };
     case "generate":
-      return (graph, { token }, { maxSteps }) => {
+      return (graph, { token }, { maxSteps, beamWidth }) => {
         const prompt = [program.start, ...(token?.data ?? [])];
         const last = prompt.pop()!;
         const from =
@@ -24,12 +24,12 @@ export function unfoldOf(model: ModelDefinition): Unfold {
         const run = graph.run(program.cell, {
           inputs: { token: tokens([last]) },
           from,
-          generate: generateOf(program, limit),
+          generate: generateOf(model, program, limit, beamWidth),
         });
         if (!program.beam) graph.output("token", run, "token", "all");
       };
     case "seq2seq":
-      return (graph, { token }, { maxSteps }) => {
+      return (graph, { token }, { maxSteps, beamWidth }) => {
         const encode = (cell: string, backwards: boolean) => {
           const read = token!.data.slice() as Int32Array;
           if (backwards) read.reverse();
@@ -52,7 +52,7 @@ export function unfoldOf(model: ModelDefinition): Unfold {
         const run = graph.run(program.decoder, {
           inputs: { token: tokens([program.start]), ...memory },
           from: [encoder],
-          generate: generateOf(program, limit),
+          generate: generateOf(model, program, limit, beamWidth),
         });
         if (!program.beam) graph.output("token", run, "token", "all");
       };
@@ -82,8 +82,18 @@ export function unfoldOf(model: ModelDefinition): Unfold {
   }
 }
 
-function generateOf({ stop, beam }: { readonly stop: number; readonly beam?: Beam }, maxSteps: number) {
-  return { stop, maxSteps, ...(beam ? { beam } : {}) };
+function generateOf(
+  { name }: ModelDefinition,
+  { stop, beam }: { readonly stop: number; readonly beam?: Beam },
+  maxSteps: number,
+  beamWidth: number,
+) {
+  if (beamWidth === 0) return { stop, maxSteps, ...(beam ? { beam } : {}) };
+  if (beam) {
+    const nBest = Math.min(beam.nBest, beamWidth);
+    return { stop, maxSteps, beam: { ...beam, width: beamWidth, nBest } };
+  }
+  throw new Fault("INVALID_REQUEST", `'beamWidth' is ${beamWidth}, model '${name}' has no beam search`);
 }
 
 function tokens(values: readonly number[]): Tensor {

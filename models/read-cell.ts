@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, resolve, sep } from "node:path";
-import type { CellSpec, Head, Matrix, RecurrentWeights } from "../src/core/cell.ts";
+import type { AttentionWeights, CellSpec, Head, Matrix, RecurrentWeights } from "../src/core/cell.ts";
 import { Fault } from "../src/core/faults.ts";
 import type { TensorSpec } from "../src/core/tensor.ts";
 import type { CellManifest } from "./manifest.ts";
@@ -41,14 +41,37 @@ export class CellReader {
     const states = (hidden: number, names: readonly string[]) =>
       names.map((state) => ({ name: state, shape: [hidden] }));
     const given = { ...(embedding ? { embedding } : {}), ...(head ? { head } : {}) };
+    const quantize = "quantize" in cell && cell.quantize ? { quantize: cell.quantize } : {};
     switch (kind) {
       case "lstm":
       case "gru": {
         const weights = recurrent(tensors, kind === "lstm" ? 4 : 3);
         const { hidden } = weights;
-        const body = { kind, weights, ...given };
+        const body = { kind, weights, ...given, ...quantize };
         const all = states(hidden, kind === "lstm" ? ["h", "c"] : ["h"]);
         return { name, inputs: [input], reads: 1, writes: true, states: all, outputs: outputs(hidden), body };
+      }
+      case "lstm-attention": {
+        if (!embedding || !head) {
+          const missing = embedding ? "head.weight" : "embedding.weight";
+          throw new Fault("INVALID_REQUEST", `cell '${name}' has no '${missing}' in ${cell.weights.file}`);
+        }
+        const weights = recurrent(tensors, 4);
+        const { hidden } = weights;
+        const attention = attentionOf(tensors, hidden, head, cell.memorySteps);
+        return {
+          name,
+          inputs: [
+            input,
+            { name: "memory", dtype: "float32", shape: [cell.memorySteps, attention.query.rows] },
+            { name: "mask", dtype: "float32", shape: [cell.memorySteps] },
+          ],
+          reads: 1,
+          writes: true,
+          states: states(hidden, ["h", "c"]),
+          outputs: outputs(hidden),
+          body: { kind, weights, attention, embedding, head, ...quantize },
+        };
       }
       case "tree-leaf": {
         const weights = tensors.matrix("weight_ih");
@@ -73,7 +96,7 @@ export class CellReader {
       case "tree-node": {
         const weights = tensors.matrix("weight_hh");
         const hidden = weights.rows / 5;
-        const body = { kind, hidden, weights, bias: tensors.vector("bias_hh", weights.rows) };
+        const body = { kind, hidden, weights, bias: tensors.vector("bias_hh", weights.rows), ...quantize };
         const given = cell.outputs ? outputs(hidden) : [];
         return {
           name,
@@ -191,6 +214,25 @@ function recurrent(tensors: Weights, gates: number): RecurrentWeights {
   }
   const inputBias = tensors.vector("bias_ih", rows);
   return { hidden, inputWeights, stateWeights, inputBias, stateBias: tensors.vector("bias_hh", rows) };
+}
+
+function attentionOf(tensors: Weights, hidden: number, head: Head, memorySteps: number): AttentionWeights {
+  const query = tensors.matrix("attention.query.weight");
+  const combine = tensors.matrix("attention.combine.weight");
+  if (query.columns !== hidden || combine.columns !== query.rows + hidden) {
+    throw new Fault(
+      "INVALID_REQUEST",
+      `'attention.query.weight' is [${query.rows}, ${query.columns}] and 'attention.combine.weight' ` +
+        `[${combine.rows}, ${combine.columns}], a state of ${hidden} needs [memory, ${hidden}] and [any, memory + ${hidden}]`,
+    );
+  }
+  if (head.weights.columns !== combine.rows) {
+    throw new Fault(
+      "INVALID_REQUEST",
+      `'head.weight' takes ${head.weights.columns} values, 'attention.combine.weight' gives ${combine.rows}`,
+    );
+  }
+  return { query, combine, combineBias: tensors.vector("attention.combine.bias", combine.rows), memorySteps };
 }
 
 function headOf(tensors: Weights): Head | undefined {

@@ -35,7 +35,8 @@ export async function readModel(folder: string): Promise<ModelDefinition> {
   };
 }
 
-async function readManifest(folder: string): Promise<Manifest> {
+/** What `model.json` of a folder says. Throws INVALID_REQUEST that names the field. */
+export async function readManifest(folder: string): Promise<Manifest> {
   const file = join(folder, "model.json");
   const json = await readJson(file);
   const parsed = Manifest.safeParse(json);

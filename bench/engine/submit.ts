@@ -9,6 +9,7 @@ const OPTIONS: EngineOptions = {
   topK: 0,
   topP: 1,
   seed: 0,
+  beamWidth: 0,
   stream: false,
 };
 /** Writes a request of some tokens for the first model, as the runtime does. */

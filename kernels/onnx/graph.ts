@@ -5,6 +5,8 @@ type Attribute = number | readonly number[] | string;
 
 export const FLOAT = onnx.TensorProto.DataType.FLOAT;
 export const INT32 = onnx.TensorProto.DataType.INT32;
+const INT8 = onnx.TensorProto.DataType.INT8;
+const UINT8 = onnx.TensorProto.DataType.UINT8;
 export const INT64 = onnx.TensorProto.DataType.INT64;
 
 const AttributeType = onnx.AttributeProto.AttributeType;
@@ -17,6 +19,7 @@ export class GraphBuilder {
     input: onnxProto.onnx.IValueInfoProto[];
     output: onnxProto.onnx.IValueInfoProto[];
   } = { name: "cell", node: [], initializer: [], input: [], output: [] };
+  readonly #domains = new Set<string>();
   #names = 0;
 
   input(name: string, type: number, shape: readonly (number | string)[]): string {
@@ -59,6 +62,15 @@ export class GraphBuilder {
     });
   }
 
+  /** Whole numbers of 8 bits, with a sign or without by the type of `data`. */
+  bytes(dims: readonly number[], data: Int8Array | Uint8Array): string {
+    return this.#initializer({
+      dataType: data instanceof Int8Array ? INT8 : UINT8,
+      dims: [...dims],
+      rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+    });
+  }
+
   /** Adds a node with one output and answers its name, which is `name` where given. */
   node(
     op: string,
@@ -69,7 +81,7 @@ export class GraphBuilder {
     return this.nodes(op, inputs, 1, attributes, name === undefined ? undefined : [name])[0]!;
   }
 
-  /** Adds a node with several outputs. */
+  /** Adds a node with several outputs. An operator that is not ONNX's own has its domain before it: `com.microsoft.X`. */
   nodes(
     op: string,
     inputs: readonly string[],
@@ -78,14 +90,21 @@ export class GraphBuilder {
     names?: readonly string[],
   ): string[] {
     const output = names ? [...names] : Array.from({ length: outputs }, () => this.#name());
-    this.#graph.node.push({ opType: op, input: [...inputs], output, attribute: attributesOf(attributes) });
+    const dot = op.lastIndexOf(".");
+    const [domain, opType] = [op.slice(0, Math.max(0, dot)), op.slice(dot + 1)];
+    if (domain !== "") this.#domains.add(domain);
+    const attribute = attributesOf(attributes);
+    this.#graph.node.push({ opType, domain, input: [...inputs], output, attribute });
     return output;
   }
 
   encode(): Uint8Array {
     return onnx.ModelProto.encode({
       irVersion: 9,
-      opsetImport: [{ domain: "", version: 18 }],
+      opsetImport: [
+        { domain: "", version: 18 },
+        ...[...this.#domains].map((domain) => ({ domain, version: 1 })),
+      ],
       graph: this.#graph,
     }).finish();
   }

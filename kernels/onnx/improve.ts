@@ -5,8 +5,8 @@ import onnxProto from "onnx-proto";
 import { Tensor } from "onnxruntime-node";
 import type { CellSpec } from "../../src/core/cell.ts";
 import { sizeOf } from "../../src/core/tensor.ts";
+import type { CellGraph } from "./cell-graph.ts";
 import { type Convolution, convolutionsOf, denseForm, makeDense, makeFrames } from "./dense-convolution.ts";
-import type { CellGraph } from "./graphs.ts";
 import { inlineBranches, type Probe } from "./inline-branches.ts";
 import { loadSession, type Session, type Tensors, writeOptimized } from "./session.ts";
 

@@ -4,7 +4,9 @@ import { sizeOf, type TensorSpec } from "../../src/core/tensor.ts";
 import { inputTable } from "../input-table.ts";
 import { type Kernel, type KernelTask, stateLayout, type Values } from "../kernel.ts";
 import { StateRows } from "../state-rows.ts";
-import { type CellGraph, lstmOperatorGraph, type Port, recurrentGraph, simpleGraph } from "./graphs.ts";
+import { attentionGraph } from "./attention-graph.ts";
+import type { CellGraph, Port } from "./cell-graph.ts";
+import { lstmOperatorGraph, recurrentGraph, simpleGraph } from "./graphs.ts";
 import { improveGraph, type Rewrite } from "./improve.ts";
 import { loadSession, type Session, type Tensors } from "./session.ts";
 import { givenGraph } from "./step-graph.ts";
@@ -189,13 +191,22 @@ function formsOf(
         : { steps: 0, sizes: anySize(stepSizes, maxBatch), graph: given },
     ];
   }
-  if (body.kind !== "lstm" && body.kind !== "gru") {
+  if (body.kind !== "lstm" && body.kind !== "gru" && body.kind !== "lstm-attention") {
     const table = body.kind === "tree-leaf" && body.embedding ? inputTable(cell) : undefined;
     return [{ steps: 1, graph: simpleGraph(cell, table) }];
   }
   const { stateWeights, inputWeights } = body.weights;
   const withTable = body.embedding && body.embedding.rows * inputWeights.rows * 4 <= tableBytes;
-  if (body.kind === "lstm" && !body.embedding && !cell.outputs.some(({ name }) => name === "c")) {
+  const table = withTable ? inputTable(cell) : undefined;
+  if (body.kind === "lstm-attention") return [{ steps: 1, graph: attentionGraph(cell, table) }];
+  // The operator has no quantised form that keeps rows apart.
+  const quantized = body.quantize !== undefined;
+  if (
+    body.kind === "lstm" &&
+    !body.embedding &&
+    !quantized &&
+    !cell.outputs.some(({ name }) => name === "c")
+  ) {
     return [
       {
         steps: 0,
@@ -204,7 +215,6 @@ function formsOf(
       },
     ];
   }
-  const table = withTable ? inputTable(cell) : undefined;
   const bytes = 4 * (stateWeights.data.length + (table ?? inputWeights).data.length);
   const single = cell.outputs.some(({ name }) => name === "c");
   return stepSizes

@@ -1,8 +1,8 @@
 import onnxProto from "onnx-proto";
 import type { CellSpec } from "../../src/core/cell.ts";
 import { Fault } from "../../src/core/faults.ts";
+import type { CellGraph, Port } from "./cell-graph.ts";
 import { attributesOf, FLOAT, INT32, INT64, valueInfo } from "./graph.ts";
-import type { CellGraph, Port } from "./graphs.ts";
 
 const { onnx } = onnxProto;
 type Graph = onnxProto.onnx.IGraphProto & {

@@ -112,6 +112,16 @@ function compute(spec: CellSpec, from: readonly Row[], input: (index: number) =>
       const next = lstm(gates, hidden, [c], { input: 0, forget: [1], cell: 2, output: 3 });
       return { ...next, ...headOf(body.head, next.h) };
     }
+    case "lstm-attention": {
+      const { hidden, inputWeights, stateWeights, inputBias, stateBias } = body.weights;
+      const { query, combine, combineBias } = body.attention;
+      const [{ h, c }] = from as [{ h: ArrayLike<number>; c: ArrayLike<number> }];
+      const gates = add(dense(inputWeights, inputBias, vector()), dense(stateWeights, stateBias, h));
+      const next = lstm(gates, hidden, [c], { input: 0, forget: [1], cell: 2, output: 3 });
+      const context = attend(dense(query, new Float32Array(query.rows), next.h), input(1), input(2));
+      const attended = dense(combine, combineBias, [...context, ...next.h]).map(Math.tanh);
+      return { ...next, ...headOf(body.head, attended) };
+    }
     case "gru": {
       const { hidden, inputWeights, stateWeights, inputBias, stateBias } = body.weights;
       const before = from[0]!.h!;
@@ -160,6 +170,20 @@ function lstm(gates: readonly number[], hidden: number, kept: readonly ArrayLike
     ),
   );
   return { h: c.map((value, i) => sigmoid(at(order.output, i)) * Math.tanh(value)), c };
+}
+
+/** The mean of the memory's places where the mask is 1, weighed by the softmax of their products with what is asked. */
+function attend(asked: readonly number[], memory: readonly number[], mask: readonly number[]): number[] {
+  const size = asked.length;
+  const scores = mask.map((present, at) =>
+    present ? asked.reduce((sum, value, i) => sum + value * memory[at * size + i]!, 0) : -Infinity,
+  );
+  const most = Math.max(...scores);
+  const shares = scores.map((score) => Math.exp(score - most));
+  const total = shares.reduce((a, b) => a + b, 0);
+  return asked.map(
+    (_, i) => shares.reduce((sum, share, at) => sum + share * memory[at * size + i]!, 0) / total,
+  );
 }
 
 function headOf(

@@ -1,7 +1,11 @@
+import { readFile } from "node:fs/promises";
+import { z } from "zod";
 import { importModel } from "../../models/import/import-model.ts";
 import { writeModel } from "../../models/write-model.ts";
+import type { Quantization } from "../core/cell.ts";
 import { Fault } from "../core/faults.ts";
 import { describeFolder } from "./inspect.ts";
+import { modelPath } from "./paths.ts";
 
 export interface ImportOptions {
   readonly out: string;
@@ -14,20 +18,24 @@ export interface ImportOptions {
   readonly shape?: readonly string[];
   readonly constant?: readonly string[];
   readonly context?: string;
+  /** A JSON file with the names of a state dict's tensors, by PyTorch's. */
+  readonly names?: string;
   readonly prefix?: string;
   readonly embedding?: string;
   readonly linear?: readonly string[];
   readonly nonlinearity?: "tanh" | "relu";
   readonly collect?: "last" | "all";
+  readonly quantize?: Quantization;
 }
 
-/** Makes a model folder of a foreign file, and says what is in it and how to try it. */
+/** Makes a model folder of a foreign file, or of another model folder, and says what is in it and how to try it. */
 export async function importFile(source: string, options: ImportOptions): Promise<void> {
   const { out, name, form, program, output, state, batchAxis, shape, constant, context } = options;
-  const { prefix, embedding, linear, nonlinearity, collect } = options;
+  const { names, prefix, embedding, linear, nonlinearity, collect, quantize } = options;
   const integers = (text: string) => text.split(",").map(numberOf);
-  const imported = await importModel(source, {
+  const imported = await importModel(modelPath(source), {
     ...(name === undefined ? {} : { name }),
+    ...(quantize === undefined ? {} : { quantize }),
     onnx: {
       ...(form === undefined ? {} : { form }),
       ...(program === undefined ? {} : { program }),
@@ -39,6 +47,7 @@ export async function importFile(source: string, options: ImportOptions): Promis
       ...(context === undefined ? {} : { context: contextOf(context) }),
     },
     torch: {
+      ...(names === undefined ? {} : { names: await readNames(names) }),
       ...(prefix === undefined ? {} : { prefix }),
       ...(embedding === undefined ? {} : { embedding }),
       ...(linear ? { linear } : {}),
@@ -53,6 +62,20 @@ export async function importFile(source: string, options: ImportOptions): Promis
   process.stdout.write(`lane ${lane}: ${why}\n`);
   for (const note of notes) process.stdout.write(`note: ${note}\n`);
   process.stdout.write(`written to ${out}; serve it with: cellbatch serve --model ${out}\n`);
+}
+
+async function readNames(file: string): Promise<Record<string, string>> {
+  const json: unknown = await readFile(file, "utf8")
+    .then(JSON.parse)
+    .catch((error: Error) => {
+      throw new Fault("INVALID_REQUEST", `${file} cannot be read: ${error.message}`);
+    });
+  const parsed = z.record(z.string().min(1), z.string().min(1)).safeParse(json);
+  if (parsed.success) return parsed.data;
+  throw new Fault(
+    "INVALID_REQUEST",
+    `${file} must be an object of names, as {"weight_ih_l0": "encoder/w_x"}: ${z.prettifyError(parsed.error)}`,
+  );
 }
 
 /** `a=b`, each. Throws INVALID_REQUEST for one without. */

@@ -7,7 +7,7 @@ import type { ModelDefinition, Program } from "../../models/definition.ts";
 import { importModel } from "../../models/import/import-model.ts";
 import { readModel } from "../../models/read-model.ts";
 import { writeModel } from "../../models/write-model.ts";
-import type { CellBody, CellSpec } from "../core/cell.ts";
+import type { AttentionWeights, CellBody, CellSpec, Matrix } from "../core/cell.ts";
 import { Fault } from "../core/faults.ts";
 import { sizeOf, type TensorSpec } from "../core/tensor.ts";
 import { modelPath } from "./paths.ts";
@@ -116,14 +116,27 @@ function cellRow({ name, body, reads, inputs, states, outputs }: CellSpec): stri
   const stateText = states.map((state) => `${state.name}[${state.shape.join(", ")}]`).join(" ");
   return [
     name,
-    body.kind === "graph" ? "onnx" : body.kind,
+    kindOf(body),
     String(reads),
     inputs.map(tensorText).join(" ") || "-",
     stateText || "-",
     outputs.map(tensorText).join(" ") || "-",
     body.kind === "graph" ? "-" : String(values),
-    ((body.kind === "graph" ? body.graph.onnx.length : values * 4) / 2 ** 20).toFixed(2),
+    (bytesOf(body, values) / 2 ** 20).toFixed(2),
   ];
+}
+
+function kindOf(body: CellBody): string {
+  if (body.kind === "graph") return "onnx";
+  return "quantize" in body && body.quantize ? `${body.kind} ${body.quantize}` : body.kind;
+}
+
+/** Bytes of the weights as the kernel keeps them for one step per call. */
+function bytesOf(body: CellBody, values: number): number {
+  if (body.kind === "graph") return body.graph.onnx.length;
+  if (!("quantize" in body && body.quantize)) return values * 4;
+  const { rows, columns } = body.kind === "tree-node" ? body.weights : body.weights.stateWeights;
+  return values * 4 - rows * columns * 3;
 }
 
 function tensorText({ name, dtype, shape }: TensorSpec): string {
@@ -132,14 +145,14 @@ function tensorText({ name, dtype, shape }: TensorSpec): string {
 
 /** How many weights a cell has; those inside a given graph are not counted. */
 function weightsOf(body: CellBody): number {
-  const matrix = (one: { readonly rows: number; readonly columns: number } | undefined) =>
-    one ? sizeOf([one.rows, one.columns]) : 0;
   switch (body.kind) {
     case "lstm":
+    case "lstm-attention":
     case "gru": {
       const { inputWeights, stateWeights, inputBias, stateBias } = body.weights;
       const own = matrix(inputWeights) + matrix(stateWeights) + inputBias.length + stateBias.length;
-      return own + matrix(body.embedding) + headWeights(body.head);
+      const attention = body.kind === "lstm-attention" ? attentionWeights(body.attention) : 0;
+      return own + matrix(body.embedding) + headWeights(body.head) + attention;
     }
     case "tree-leaf":
       return matrix(body.weights) + body.bias.length + matrix(body.embedding);
@@ -150,6 +163,14 @@ function weightsOf(body: CellBody): number {
     default:
       return 0;
   }
+}
+
+function matrix(one: Matrix | undefined): number {
+  return one ? sizeOf([one.rows, one.columns]) : 0;
+}
+
+function attentionWeights({ query, combine, combineBias }: AttentionWeights): number {
+  return matrix(query) + matrix(combine) + combineBias.length;
 }
 
 function headWeights(head: Extract<CellBody, { kind: "linear" }>["head"] | undefined): number {

@@ -81,6 +81,7 @@ program
   .option("--top-k <count>", "sample among the likeliest tokens; 0 for all", integer(0, 2 ** 31 - 1), 0)
   .option("--top-p <share>", "sample among the likeliest tokens that hold this share", number, 1)
   .option("--seed <number>", "seed of the sampling", integer(0, 2 ** 32 - 1), 0)
+  .option("--beam-width <count>", "hypotheses of a beam search; the model's own by default", integer(1, 64))
   .option("--max-steps <count>", "most cells that a generating model may run", integer(1, 2 ** 31 - 1))
   .option(
     "--inputs <file>",
@@ -110,9 +111,9 @@ program
 program
   .command("import")
   .description(
-    "make a model folder of an ONNX file (one step, or sequences with LSTM, GRU or RNN nodes), of a PyTorch state dict in safetensors, or of a Keras model (.keras, or model.json of TensorFlow.js)",
+    "make a model folder of an ONNX file (one step, or sequences with LSTM, GRU or RNN nodes), of a PyTorch state dict in safetensors, or of a Keras model (.keras, or model.json of TensorFlow.js); or of another model folder, to quantise it",
   )
-  .argument("<source>", "the file")
+  .argument("<source>", "the file, or a model of the zoo by name or another by its folder")
   .requiredOption("--out <folder>", "folder to write, new or of a model")
   .option("--name <name>", "name of the model; the file's by default")
   .addOption(
@@ -125,6 +126,7 @@ program
   .addOption(repeated("--shape <name=dims>", "shape of one row at one step, as 3,4; may be repeated"))
   .addOption(repeated("--constant <name=value>", "input that never changes; may be repeated"))
   .option("--context <input=size>", "put the last values of an input before its next ones")
+  .option("--names <file>", "state dict: JSON of its names, by those that PyTorch would give")
   .option("--prefix <prefix>", "state dict: what stands before weight_ih_l0; the only one by default")
   .option("--embedding <name>", "state dict: matrix of the embedding; found by name")
   .addOption(
@@ -138,6 +140,12 @@ program
       "last",
       "all",
     ]),
+  )
+  .addOption(
+    new Option(
+      "--quantize <type>",
+      "arithmetic of the products with states, in the onnx kernel; float32 by default",
+    ).choices(["int8"]),
   )
   .action((source: string, options: ImportOptions) => importFile(source, options));
 

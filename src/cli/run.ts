@@ -12,6 +12,7 @@ export interface RunOptions {
   readonly topK: number;
   readonly topP: number;
   readonly seed: number;
+  readonly beamWidth?: number;
   readonly maxSteps?: number;
   readonly json: boolean;
   /** A JSON file with the inputs, in place of an argument. */

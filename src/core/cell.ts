@@ -21,6 +21,26 @@ export interface RecurrentWeights {
   readonly stateBias: Float32Array;
 }
 
+/**
+ * Arithmetic of fewer bits for a cell's products. `int8`: states, which are from -1 to 1 in these cells, in steps of 1/127; input
+ * vectors in 127 steps up to each row's largest; weights in 64 steps up to the largest of each gate's value. Sums are exact, all
+ * else is float32, heads and attention too. The onnx kernel knows it, others compute in full.
+ */
+export type Quantization = "int8";
+
+/**
+ * Luong's attention with the general score: places of the memory are weighed by `softmax(memory (query h))`, and
+ * `tanh(combine [context; h] + combineBias)` stands for `h` before the head. `query` is `[memory, hidden]`, `combine`
+ * `[any, memory + hidden]`.
+ */
+export interface AttentionWeights {
+  readonly query: Matrix;
+  readonly combine: Matrix;
+  readonly combineBias: Float32Array;
+  /** Most steps of the memory. */
+  readonly memorySteps: number;
+}
+
 /** A linear layer on `h` inside a cell; gives the outputs `logits [width]` and `token` (their argmax). */
 export interface Head {
   readonly weights: Matrix;
@@ -31,6 +51,8 @@ export interface Head {
  * What a cell computes.
  *
  * - `lstm`, `gru`: input `token` (with `embedding`) or `x`; states `h` (and `c`).
+ * - `lstm-attention`: inputs `token`, `memory [memorySteps, size]` and `mask [memorySteps]`, 1 where there is a step and 0
+ *   behind; states `h` and `c`; see `AttentionWeights`.
  * - `tree-leaf`: binary tree-LSTM leaf (Tai et al. 2015) without forget gates: gates i, o, u from the input.
  * - `tree-node`: two children, no input: gates i, f_left, f_right, o, u from `[h_left; h_right]`.
  * - `linear`: `logits` and `token` from state `h`, which it leaves as it is.
@@ -43,6 +65,15 @@ export type CellBody =
       readonly weights: RecurrentWeights;
       readonly embedding?: Matrix;
       readonly head?: Head;
+      readonly quantize?: Quantization;
+    }
+  | {
+      readonly kind: "lstm-attention";
+      readonly weights: RecurrentWeights;
+      readonly attention: AttentionWeights;
+      readonly embedding: Matrix;
+      readonly head: Head;
+      readonly quantize?: Quantization;
     }
   | {
       readonly kind: "tree-leaf";
@@ -56,6 +87,7 @@ export type CellBody =
       readonly hidden: number;
       readonly weights: Matrix;
       readonly bias: Float32Array;
+      readonly quantize?: Quantization;
     }
   | { readonly kind: "linear"; readonly head: Head }
   | { readonly kind: "graph"; readonly graph: StepGraph }

@@ -241,7 +241,7 @@ export class Engine {
     });
     try {
       const graph = new RequestGraph(request);
-      unfold(graph, named, { maxSteps: request.options.maxSteps });
+      unfold(graph, named, { maxSteps: request.options.maxSteps, beamWidth: request.options.beamWidth });
       if (request.runs.length === 0)
         throw new Fault("INTERNAL", `model '${definition.name}' unfolded into no cells`);
       refuseImpossible(graph.leastMs, request.options.timeoutMs);

@@ -37,6 +37,8 @@ export interface EngineOptions {
   readonly topK: number;
   readonly topP: number;
   readonly seed: number;
+  /** 0 for the model's own. */
+  readonly beamWidth: number;
   /** Whether outputs of every step are wanted. */
   readonly stream: boolean;
 }
@@ -59,6 +61,7 @@ export function writeOptions(to: Writer, options: EngineOptions): void {
   to.int(options.topK);
   to.double(options.topP);
   to.int(options.seed);
+  to.int(options.beamWidth);
   to.int(options.stream ? 1 : 0);
 }
 
@@ -72,6 +75,7 @@ export function readOptions(from: Reader): EngineOptions {
     topK: from.int(),
     topP: from.double(),
     seed: from.int() >>> 0,
+    beamWidth: from.int(),
     stream: from.int() === 1,
   };
   if (!sameOptions(options, last)) last = options;
@@ -86,6 +90,7 @@ let last: EngineOptions = {
   topK: 0,
   topP: 0,
   seed: 0,
+  beamWidth: 0,
   stream: false,
 };
 
@@ -98,6 +103,7 @@ function sameOptions(a: EngineOptions, b: EngineOptions): boolean {
     a.topK === b.topK &&
     a.topP === b.topP &&
     a.seed === b.seed &&
+    a.beamWidth === b.beamWidth &&
     a.stream === b.stream
   );
 }

@@ -12,6 +12,7 @@ export function engineOptions(options: RequestOptions, stream: boolean): EngineO
     topK = 0,
     topP = 1,
     seed = 0,
+    beamWidth,
   } = options;
   check(
     "priority",
@@ -31,7 +32,9 @@ export function engineOptions(options: RequestOptions, stream: boolean): EngineO
     Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32,
     "an integer from 0 to 4294967295",
   );
-  return { priority, timeoutMs, maxSteps, temperature, topK, topP, seed, stream };
+  const width = beamWidth ?? 1;
+  check("beamWidth", width, Number.isInteger(width) && width >= 1 && width <= 64, "an integer from 1 to 64");
+  return { priority, timeoutMs, maxSteps, temperature, topK, topP, seed, beamWidth: beamWidth ?? 0, stream };
 }
 
 function check(name: string, value: number, fits: boolean, bounds: string): void {

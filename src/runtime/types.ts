@@ -21,6 +21,8 @@ export interface RequestOptions {
   readonly topP?: number;
   /** Seed of the sampling, a 32-bit unsigned integer; the same seed gives the same tokens, in any company. @default 0 */
   readonly seed?: number;
+  /** Hypotheses that a beam search keeps at every step, 1 to 64; each costs a row. 1 is greedy. @default the model's own */
+  readonly beamWidth?: number;
 }
 
 /** What a request used. */

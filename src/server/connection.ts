@@ -258,7 +258,7 @@ function readInputs(inputs: Parameters<typeof readValues>[0], binary: BinaryFram
 }
 
 function optionsOf(parameters: ClientParameters = {}): RequestOptions {
-  const { priority, timeout_ms, max_steps, temperature, top_k, top_p, seed } = parameters;
+  const { priority, timeout_ms, max_steps, temperature, top_k, top_p, seed, beam_width } = parameters;
   return {
     ...(priority ? { priority } : {}),
     ...(timeout_ms === undefined ? {} : { timeoutMs: timeout_ms }),
@@ -267,6 +267,7 @@ function optionsOf(parameters: ClientParameters = {}): RequestOptions {
     ...(top_k === undefined ? {} : { topK: top_k }),
     ...(top_p === undefined ? {} : { topP: top_p }),
     ...(seed === undefined ? {} : { seed }),
+    ...(beam_width === undefined ? {} : { beamWidth: beam_width }),
   };
 }
 

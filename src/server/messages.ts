@@ -25,6 +25,7 @@ const Parameters = z.strictObject({
   top_k: z.number().optional(),
   top_p: z.number().optional(),
   seed: z.number().optional(),
+  beam_width: z.number().optional(),
 });
 
 const ClientMessage = z.discriminatedUnion("type", [

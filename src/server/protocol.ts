@@ -22,6 +22,7 @@ export interface WireParameters {
   readonly top_k?: number | undefined;
   readonly top_p?: number | undefined;
   readonly seed?: number | undefined;
+  readonly beam_width?: number | undefined;
 }
 
 export type EvictionReason = "idle" | "capacity" | "shutdown" | "replaced";

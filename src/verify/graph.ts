@@ -73,5 +73,6 @@ const OPTIONS: EngineOptions = {
   topK: 0,
   topP: 1,
   seed: 0,
+  beamWidth: 0,
   stream: false,
 };

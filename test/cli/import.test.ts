@@ -68,6 +68,11 @@ describe("cellbatch import", () => {
     expect((await run("inspect", layersModel)).stdout).toMatch(new RegExp(`^${name} 1: LSTM of 4`));
   });
 
+  it("quantises a model of the zoo, and shows which cells", async () => {
+    const { stdout } = await run("import", "char-lm", "--quantize", "int8", "--out", join(folder, "small"));
+    expect(stdout).toMatch(/writer +lstm int8 /);
+  });
+
   it("refuses a file of another kind and a folder of other things, and writes nothing", async () => {
     await expect(run("import", main, "--out", join(folder, "none"))).rejects.toThrow(
       /main\.js cannot be imported/,

@@ -196,6 +196,43 @@ describe("a model that generates by beam search", () => {
     });
   });
 
+  it("searches as wide as each request wants, narrower or wider than the model says", async () => {
+    const runtime = await serve();
+    const widths = [1, 2, 3, 7, undefined];
+    const results = await Promise.all(
+      prompts.map((prompt, i) => {
+        const beamWidth = widths[i % widths.length];
+        const input = { token: int32([prompt.length], Int32Array.from(prompt)) };
+        return runtime.run("generator", input, beamWidth === undefined ? {} : { beamWidth });
+      }),
+    );
+    results.forEach(({ outputs }, i) => {
+      const width = widths[i % widths.length] ?? beam.width;
+      const expected = plainSearch(
+        cellLanguage(prompts[i]!),
+        { ...beam, width, nBest: Math.min(2, width) },
+        MAX_STEPS,
+      );
+      const data = (name: string) => [...(outputs[name] as Tensor).data];
+      expect(data("token")).toEqual(expected[0]!.tokens);
+      expect(data("token.2")).toEqual(expected[1]?.tokens ?? []);
+      expect(data("score")).toHaveLength(expected.length);
+    });
+  });
+
+  it("refuses a width out of bounds, and one for a model that does not search", async () => {
+    const runtime = await createRuntime({
+      models: [generator(beam), { ...generator(), name: "greedy" }],
+      inline: true,
+    });
+    onTestFinished(() => runtime.close(0));
+    const input = { token: int32([0], new Int32Array()) };
+    await expect(runtime.run("generator", input, { beamWidth: 65 })).rejects.toThrow(/'beamWidth' is 65/);
+    await expect(runtime.run("greedy", input, { beamWidth: 2 })).rejects.toThrow(
+      /'greedy' has no beam search/,
+    );
+  });
+
   it("streams the best sequence once it is found", async () => {
     const runtime = await serve();
     const tokens: number[] = [];

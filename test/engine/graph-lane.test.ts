@@ -119,6 +119,7 @@ function serve(settings: Partial<WholeGraph> = {}) {
       topK: 0,
       topP: 1,
       seed: 0,
+      beamWidth: 0,
       stream: false,
     });
     writer.int(2);

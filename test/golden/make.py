@@ -135,6 +135,44 @@ def embedded_lstm(steps=6, symbols=9, embedding=3):
     }
 
 
+def attending_lstm(steps=4, symbols=7, embedding=3, memory=5, attended=4, places=6):
+    """An embedding, torch.nn.LSTMCell from a zero state, Luong's attention (general score) of its h over a memory of which a mask shows each row a part, tanh of a linear layer over [context; h], and a linear head."""
+    network = rounded(
+        nn.ModuleDict(
+            {
+                "embedding": nn.Embedding(symbols, embedding),
+                "cell": nn.LSTMCell(embedding, HIDDEN),
+                "attention": nn.ModuleDict(
+                    {"query": nn.Linear(HIDDEN, memory, bias=False), "combine": nn.Linear(memory + HIDDEN, attended)}
+                ),
+                "head": nn.Linear(attended, symbols),
+            }
+        )
+    )
+    read = torch.randint(symbols, (steps, BATCH))
+    held = normal(BATCH, places, memory).float().double()
+    lengths = torch.tensor([places, 1, 4])
+    shown = torch.arange(places) < lengths[:, None]
+    state = (torch.zeros(BATCH, HIDDEN, dtype=torch.float64),) * 2
+    states, logits = [], []
+    for one in read:
+        state = network["cell"](network["embedding"](one), state)
+        asking = network["attention"]["query"](state[0])
+        # A sequence of one question, against keys that are also the values.
+        context = nn.functional.scaled_dot_product_attention(asking[:, None], held, held, attn_mask=shown[:, None], scale=1.0)[:, 0]
+        both = torch.cat([context, state[0]], dim=1)
+        states.append(state)
+        logits.append(network["head"](network["attention"]["combine"](both).tanh()))
+    h, c = (torch.stack(tensors) for tensors in zip(*states))
+    return {
+        "weights": arrays({name.replace("cell.", ""): tensor for name, tensor in network.state_dict().items()}),
+        "symbols": array(read),
+        "memory": array(held),
+        "mask": array(shown.double()),
+        "expected": {"h": array(h), "c": array(c), "logits": array(torch.stack(logits))},
+    }
+
+
 def rounded(module):
     """The module's own random weights are float32; only the arithmetic becomes float64."""
     return module.float().double()
@@ -157,7 +195,7 @@ def array(tensor):
     return {"shape": list(tensor.shape), "values": tensor.flatten().tolist()}
 
 
-FIXTURES = {"lstm": lstm, "gru": gru, "tree-lstm": tree_lstm, "embedded-lstm": embedded_lstm}
+FIXTURES = {"lstm": lstm, "gru": gru, "tree-lstm": tree_lstm, "embedded-lstm": embedded_lstm, "attending-lstm": attending_lstm}
 
 if __name__ == "__main__":
     with torch.no_grad():

@@ -19,6 +19,8 @@ interface Golden {
   readonly weights: Record<string, Stored>;
   readonly inputs: Stored;
   readonly symbols: Stored;
+  readonly memory: Stored;
+  readonly mask: Stored;
   readonly initial: Record<string, Stored>;
   readonly nodes: { leaf?: number; left: number; right: number }[];
   readonly expected: Record<string, Stored>;
@@ -146,6 +148,44 @@ describe.each(kernels)("the %s kernel computes what PyTorch computes", (_, make,
       expect([...token!.subarray(0, BATCH)]).toEqual(
         golden.expected.best!.values.slice(step * BATCH, (step + 1) * BATCH),
       );
+    }
+  });
+
+  it("for an LSTM that attends over memories of several lengths", async () => {
+    const golden = load("attending-lstm");
+    const { weights, memory, mask } = golden;
+    const [places, size] = memory.shape.slice(1) as [number, number];
+    const classes = weights["head.weight"]!.shape[0]!;
+    const { body, ...chain } = recurrent("lstm", golden);
+    if (body.kind !== "lstm") throw new Error(body.kind);
+    const attention = {
+      query: matrix(weights["attention.query.weight"]!),
+      combine: matrix(weights["attention.combine.weight"]!),
+      combineBias: vector(weights["attention.combine.bias"]!),
+      memorySteps: places,
+    };
+    const kernel = await make([
+      {
+        ...chain,
+        inputs: [
+          ...chain.inputs,
+          { name: "memory", dtype: "float32", shape: [places, size] },
+          { name: "mask", dtype: "float32", shape: [places] },
+        ],
+        body: { ...body, kind: "lstm-attention", embedding: body.embedding!, head: body.head!, attention },
+      },
+    ]);
+    kernel.reserve(BATCH);
+    const slots = Int32Array.from([0, 1, 2]);
+    const staged = kernel.stage(0, BATCH, 1);
+    staged[1]!.set(memory.values);
+    staged[2]!.set(mask.values);
+    for (let step = 0; step < golden.symbols.shape[0]!; step++) {
+      staged[0]!.set(golden.symbols.values.slice(step * BATCH, (step + 1) * BATCH));
+      await kernel.run({ cell: 0, rows: BATCH, steps: 1, reads: slots, writes: slots });
+      const width = BATCH * classes;
+      const expected = golden.expected.logits!.values.slice(step * width, (step + 1) * width);
+      near(kernel.outputs(0)[0]!.subarray(0, width), expected, tolerance * 4);
     }
   });
 

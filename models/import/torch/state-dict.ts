@@ -4,6 +4,8 @@ import type { StoredTensor } from "../../safetensors.ts";
 export interface TorchImportOptions {
   /** Name of the model. @default the file's, in lower case */
   readonly name?: string;
+  /** What tensors are named in the file, by the names that PyTorch would give them. @default as PyTorch names them */
+  readonly names?: Readonly<Record<string, string>>;
   /** What stands before `weight_ih_l0` in the names of the recurrent module. @default the only one there is */
   readonly prefix?: string;
   /** Name of the embedding's matrix, before the recurrent module. @default the matrix that fits there and is named like one */
@@ -45,7 +47,8 @@ export interface TorchModel {
 type Tensors = ReadonlyMap<string, StoredTensor>;
 
 /** Finds the recurrent module of a state dict and what stands around it. Throws INVALID_REQUEST that names what is wrong. */
-export function readStateDict(tensors: Tensors, options: TorchImportOptions): TorchModel {
+export function readStateDict(stored: Tensors, options: TorchImportOptions): TorchModel {
+  const tensors = renamed(stored, options.names ?? {});
   const prefix = prefixOf(tensors, options.prefix);
   const layers = layersOf(tensors, prefix);
   const first = layers[0]![0]!;
@@ -68,6 +71,22 @@ export function readStateDict(tensors: Tensors, options: TorchImportOptions): To
   if (kind === "RNN" && !options.nonlinearity)
     notes.push("taken for an RNN with tanh; for ReLU give the nonlinearity");
   return { kind, hidden: given, layers, embedding, linear, notes };
+}
+
+/** The tensors under the names that PyTorch would give them; those without another name keep theirs. */
+function renamed(stored: Tensors, names: Readonly<Record<string, string>>): Tensors {
+  const tensors = new Map(stored);
+  for (const name of Object.values(names)) tensors.delete(name);
+  for (const [name, own] of Object.entries(names)) {
+    const tensor = stored.get(own);
+    if (!tensor) {
+      const all = [...stored.keys()].map((one) => `'${one}'`).join(", ");
+      throw refuse(`there is no '${own}', which is to be '${name}'; there are ${all}`);
+    }
+    if (tensors.has(name)) throw refuse(`'${own}' is to be '${name}', which the file has already`);
+    tensors.set(name, tensor);
+  }
+  return tensors;
 }
 
 const PARAMETER = /^(.*?)(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l(\d+)(_reverse)?)?$/;

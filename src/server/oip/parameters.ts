@@ -36,6 +36,7 @@ export function optionsOf(parameters: Parameters): RequestOptions {
   const maxSteps = integer(parameters, "max_steps");
   const topK = integer(parameters, "top_k");
   const seed = integer(parameters, "seed");
+  const beamWidth = integer(parameters, "beam_width");
   const temperature = decimal(parameters, "temperature");
   const topP = decimal(parameters, "top_p");
   return {
@@ -47,6 +48,7 @@ export function optionsOf(parameters: Parameters): RequestOptions {
     ...(topK === undefined ? {} : { topK }),
     ...(topP === undefined ? {} : { topP }),
     ...(seed === undefined ? {} : { seed }),
+    ...(beamWidth === undefined ? {} : { beamWidth }),
   };
 }
 

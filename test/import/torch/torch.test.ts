@@ -53,6 +53,29 @@ describe("a state dict of PyTorch, served to requests of several lengths at once
   });
 });
 
+describe("a state dict whose tensors have names of their own", () => {
+  const one = cases.find(({ options }) => options.linear === undefined && options.prefix === undefined)!;
+  const tensors = readSafetensors(bytesOf(one), "case");
+  const names = Object.fromEntries([...tensors.keys()].map((name, at) => [name, `w/${at}`]));
+  const bytes = writeSafetensors(new Map([...tensors].map(([name, tensor]) => [names[name]!, tensor])));
+
+  it("is taken as with PyTorch's names where those are given", () => {
+    const renamed = importTorchBytes(bytes, { name: "case", ...one.options, names });
+    const usual = importTorchBytes(bytesOf(one), { name: "case", ...one.options });
+    expect(renamed).toEqual(usual);
+  });
+
+  it("is refused where one of them is not in the file, or a name is taken", () => {
+    const [first] = Object.keys(names);
+    expect(() => importTorchBytes(bytes, { name: "case", names: { ...names, [first!]: "w/none" } })).toThrow(
+      new RegExp(`there is no 'w/none', which is to be '${first}'; there are 'w/0'`),
+    );
+    expect(() => importTorchBytes(bytes, { name: "case", names: { "w/1": "w/0" } })).toThrow(
+      /'w\/0' is to be 'w\/1', which the file has already/,
+    );
+  });
+});
+
 describe("a state dict that cannot be taken is refused with what is wrong", () => {
   const zeros = (...shape: number[]): WrittenTensor => ({
     shape,
