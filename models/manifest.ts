@@ -7,8 +7,18 @@ const Symbols = z.union([
 ]);
 
 const Codec = z.discriminatedUnion("kind", [
-  z.strictObject({ kind: z.literal("characters"), symbols: Symbols, lowerCase: z.boolean().optional() }),
-  z.strictObject({ kind: z.literal("symbols"), symbols: Symbols }),
+  z.strictObject({
+    kind: z.enum(["characters", "symbols"]),
+    symbols: Symbols,
+    lowerCase: z.boolean().optional(),
+    unknown: z.string().min(1).optional(),
+  }),
+  z.strictObject({
+    kind: z.literal("tokenizer"),
+    file: z.string().min(1),
+    addSpecialTokens: z.boolean().optional(),
+    skipSpecialTokens: z.boolean().optional(),
+  }),
 ]);
 
 const TextValue = z.strictObject({ name: z.string().min(1), tensor: z.string().min(1), codec: Codec });

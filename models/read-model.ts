@@ -55,6 +55,14 @@ async function readText(
   folder: string,
   value: NonNullable<Manifest["text"]>["inputs"][number],
 ): Promise<TextValue> {
+  if (value.codec.kind === "tokenizer") {
+    const { file, ...rest } = value.codec;
+    const path = inside(folder, file);
+    const json = await readFile(path, "utf8").catch((error: Error) => {
+      throw new Fault("INVALID_REQUEST", `${path} cannot be read: ${error.message}`);
+    });
+    return { ...value, codec: { ...rest, json } as Codec };
+  }
   const { symbols } = value.codec;
   if (Array.isArray(symbols)) return { ...value, codec: value.codec as Codec };
   const json = (await readJson(inside(folder, symbols.file))) as Record<string, unknown>;

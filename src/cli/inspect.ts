@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { improveGraph } from "../../kernels/onnx/improve.ts";
 import { givenGraph } from "../../kernels/onnx/step-graph.ts";
+import type { Codec } from "../../models/codec.ts";
 import type { ModelDefinition, Program } from "../../models/definition.ts";
 import { importModel } from "../../models/import/import-model.ts";
 import { readModel } from "../../models/read-model.ts";
@@ -106,9 +107,13 @@ function valuesLine({ text, ...model }: ModelDefinition, side: "inputs" | "outpu
   return model[side]
     .map((spec) => {
       const codec = text?.[side].find(({ tensor }) => tensor === spec.name);
-      return codec ? `${codec.name}: text (${codec.codec.symbols.length} symbols)` : tensorText(spec);
+      return codec ? `${codec.name}: text (${codecText(codec.codec)})` : tensorText(spec);
     })
     .join(", ");
+}
+
+function codecText(codec: Codec): string {
+  return codec.kind === "tokenizer" ? "tokenizer.json" : `${codec.symbols.length} ${codec.kind}`;
 }
 
 function cellRow({ name, body, reads, inputs, states, outputs }: CellSpec): string[] {

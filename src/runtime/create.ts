@@ -8,6 +8,7 @@ import { Fault } from "../core/faults.ts";
 import { definitionOf, type EngineConfig, type ModelSource } from "../engine/load.ts";
 import { type LinkEvents, openInline, openThread } from "./link.ts";
 import { EngineRuntime } from "./runtime.ts";
+import { servedModel } from "./served-model.ts";
 import type { Runtime } from "./types.ts";
 
 export interface RuntimeSettings {
@@ -85,8 +86,10 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
     ...(settings.providers === undefined ? {} : { providers: settings.providers }),
     ...(kernel === undefined ? {} : { kernel: typeof kernel === "string" ? moduleUrl(kernel) : kernel }),
   };
-  const open = (events: LinkEvents) => (inline ? openInline : openThread)(sources, config, events);
-  const runtime = new EngineRuntime(definitions, open, { engines, maxActive });
+  const served = await Promise.all(definitions.map(servedModel));
+  const open = (events: LinkEvents) =>
+    (inline ? openInline : openThread)(sources.map(withoutTexts), config, events);
+  const runtime = new EngineRuntime(served, open, { engines, maxActive });
   await runtime.start();
   return runtime;
 }
@@ -94,6 +97,13 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
 /** The definition of a model that is named by its folder or the path of its module. */
 export async function modelDefinition(model: string): Promise<ModelDefinition> {
   return definitionOf(await sourceOf(model));
+}
+
+/** What an engine needs: it knows tensors only, and a vocabulary may take megabytes on every thread. */
+function withoutTexts(source: ModelSource): ModelSource {
+  if (!("definition" in source)) return source;
+  const { text: _, ...definition } = source.definition;
+  return { definition };
 }
 
 async function sourceOf(model: string | ModelDefinition): Promise<ModelSource> {

@@ -6,8 +6,10 @@ import { PacketReader, type PacketWriter } from "../engine/packet.ts";
 import { EngineSlot, leastLoaded } from "./engines.ts";
 import type { Link, LinkEvents } from "./link.ts";
 import { engineOptions } from "./options.ts";
+import type { ServedModel } from "./served-model.ts";
 import { OpenSession } from "./session.ts";
 import { packState, unpackState } from "./state.ts";
+import { StepTexts } from "./step-texts.ts";
 import { resultOf, stepsOf } from "./stream.ts";
 import type {
   Handle,
@@ -28,15 +30,17 @@ import { inputSpecs, outputSpecs, outputValue, tensorsOf } from "./values.ts";
 /** A request or session between its acceptance and its end. */
 interface Entry {
   readonly id: number;
-  readonly model: ModelDefinition;
+  readonly model: ServedModel;
   readonly engine: EngineSlot;
   readonly listener: Listener;
+  /** The texts among its steps, once there is a step. */
+  texts?: StepTexts;
 }
 
 /** Serves models with engines; requests go to the engine that has least to do and stay there. */
 export class EngineRuntime implements Runtime {
   models: readonly ModelInfo[] = [];
-  readonly #definitions: readonly ModelDefinition[];
+  readonly #served: readonly ServedModel[];
   readonly #engines: readonly EngineSlot[];
   readonly #maxActive: number;
   readonly #entries: (Entry | undefined)[] = [];
@@ -48,11 +52,11 @@ export class EngineRuntime implements Runtime {
   #drained: (() => void) | undefined;
 
   constructor(
-    definitions: readonly ModelDefinition[],
+    served: readonly ServedModel[],
     open: (events: LinkEvents) => Promise<Link>,
     settings: { readonly engines: number; readonly maxActive: number },
   ) {
-    this.#definitions = definitions;
+    this.#served = served;
     this.#maxActive = settings.maxActive;
     const events = {
       packet: (packet: ArrayBuffer) => this.#hear(packet),
@@ -70,7 +74,7 @@ export class EngineRuntime implements Runtime {
       throw error;
     }
     const { cells } = this.#engines[0]!.link!;
-    this.models = this.#definitions.map((definition, i) => ({
+    this.models = this.#served.map(({ definition }, i) => ({
       name: definition.name,
       version: definition.version,
       description: definition.description,
@@ -104,15 +108,15 @@ export class EngineRuntime implements Runtime {
   }
 
   submit(model: string, inputs: Values, options: RequestOptions, listener: Listener): Handle {
-    const definition = this.#find(model);
-    if (definition.program.kind === "session") {
+    const served = this.#find(model);
+    if (served.definition.program.kind === "session") {
       throw new Fault("INVALID_REQUEST", `model '${model}' takes sessions, not single requests`);
     }
     const wishes = engineOptions(options, listener.output !== undefined);
-    const tensors = tensorsOf(definition, inputs, false);
-    const entry = this.#accept(definition, listener);
+    const tensors = tensorsOf(served, inputs, false);
+    const entry = this.#accept(served, listener);
     const writer = this.#command(entry, command.SUBMIT);
-    writer.int(this.#definitions.indexOf(definition));
+    writer.int(this.#served.indexOf(served));
     writeOptions(writer, wishes);
     writeTensors(writer, tensors);
     return this.#handle(entry);
@@ -123,16 +127,17 @@ export class EngineRuntime implements Runtime {
     options: RequestOptions & { readonly state?: string },
     listener: Listener,
   ): SessionHandle {
-    const definition = this.#find(model);
+    const served = this.#find(model);
+    const { definition } = served;
     if (definition.program.kind !== "session") {
       throw new Fault("INVALID_REQUEST", `model '${model}' takes single requests, not sessions`);
     }
     const wishes = engineOptions(options, true);
     const state =
       options.state === undefined ? undefined : unpackState(definition, options.state, stateSize(definition));
-    const entry = this.#accept(definition, listener);
+    const entry = this.#accept(served, listener);
     const writer = this.#command(entry, command.OPEN);
-    writer.int(this.#definitions.indexOf(definition));
+    writer.int(this.#served.indexOf(served));
     writeOptions(writer, wishes);
     writer.int(state ? 1 : 0);
     if (state) writer.values(state);
@@ -182,21 +187,21 @@ export class EngineRuntime implements Runtime {
     await Promise.all(this.#engines.map((engine) => engine.stop()));
   }
 
-  #find(model: string): ModelDefinition {
-    const definition = this.#definitions.find(({ name }) => name === model);
-    if (definition) return definition;
-    const known = this.#definitions.map(({ name }) => name).join(", ");
+  #find(model: string): ServedModel {
+    const served = this.#served.find(({ definition }) => definition.name === model);
+    if (served) return served;
+    const known = this.#served.map(({ definition }) => definition.name).join(", ");
     throw new Fault("MODEL_NOT_FOUND", `there is no model '${model}'; there are ${known || "none"}`);
   }
 
-  #accept(model: ModelDefinition, listener: Listener, engine?: EngineSlot): Entry {
+  #accept(model: ServedModel, listener: Listener, engine?: EngineSlot): Entry {
     if (this.#closing) throw new Fault("SHUTTING_DOWN", "the runtime is closing and takes no more requests");
     if (this.stats().active >= this.#maxActive) {
       throw new Fault("OVERLOADED", `${this.#maxActive} requests and sessions are active, which is the most`);
     }
     const slot = engine ?? leastLoaded(this.#engines);
     const id = this.#freeIds.pop() ?? this.#entries.length;
-    const entry = { id, model, engine: slot, listener };
+    const entry: Entry = { id, model, engine: slot, listener };
     this.#entries[id] = entry;
     slot.active++;
     this.#accepted++;
@@ -256,13 +261,16 @@ export class EngineRuntime implements Runtime {
       const entry = this.#entries[reader.int()];
       if (kind === event.OUTPUT) {
         const step = reader.int();
-        const outputs = readOutputs(reader, entry);
+        const outputs = readStep(reader, entry, step);
         entry?.listener.output?.({ step, outputs });
-        if (entry?.model.program.kind === "session") entry.listener.consumed?.(1);
+        if (entry?.model.definition.program.kind === "session") entry.listener.consumed?.(1);
       } else if (kind === event.DONE) {
         const usage = { cells: reader.int(), queueMs: reader.double(), computeMs: reader.double() };
         const outputs = readOutputs(reader, entry);
-        if (entry) this.#end(entry, () => entry.listener.done({ outputs, usage }), true);
+        if (!entry) continue;
+        const rest = entry.texts?.rest();
+        if (rest) entry.listener.output?.(rest);
+        this.#end(entry, () => entry.listener.done({ outputs, usage }), true);
       } else if (kind === event.FAILED) {
         const fault = new Fault(faultCodes[reader.int()]!, reader.text());
         if (entry) this.#end(entry, () => entry.listener.failed(fault));
@@ -271,7 +279,8 @@ export class EngineRuntime implements Runtime {
         entry?.listener.marker?.(marker);
       } else {
         const values = reader.floats();
-        if (entry) this.#end(entry, () => entry.listener.suspended?.(packState(entry.model, values)), true);
+        if (entry)
+          this.#end(entry, () => entry.listener.suspended?.(packState(entry.model.definition, values)), true);
       }
     }
   }
@@ -304,14 +313,26 @@ function writeTensors(writer: PacketWriter, tensors: readonly Tensor[]): void {
   });
 }
 
+/** The outputs of a whole request. */
 function readOutputs(reader: PacketReader, entry: Entry | undefined): Values {
+  return readValues(reader, (output, tensor) => entry && outputValue(entry.model, output, tensor));
+}
+
+function readStep(reader: PacketReader, entry: Entry | undefined, step: number): Values {
+  if (!entry) return readValues(reader, () => undefined);
+  entry.texts ??= new StepTexts(entry.model);
+  const { texts } = entry;
+  return readValues(reader, (output, tensor) => texts.value(step, output, tensor));
+}
+
+function readValues(
+  reader: PacketReader,
+  read: (output: number, tensor: Tensor) => readonly [string, Value] | undefined,
+): Values {
   const outputs: Record<string, Value> = {};
   for (let count = reader.int(); count > 0; count--) {
-    const output = reader.int();
-    const tensor = reader.tensor();
-    if (!entry) continue;
-    const [name, value] = outputValue(entry.model, output, tensor);
-    outputs[name] = value;
+    const named = read(reader.int(), reader.tensor());
+    if (named) outputs[named[0]] = named[1];
   }
   return outputs;
 }
