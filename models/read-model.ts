@@ -8,6 +8,7 @@ import type { Codec } from "./codec.ts";
 import type { ModelDefinition, Program, TextValue } from "./definition.ts";
 import { Manifest } from "./manifest.ts";
 import { CellReader, inside } from "./read-cell.ts";
+import { readParts } from "./read-parts.ts";
 import { checkWholeGraph } from "./whole-graph.ts";
 
 /** Reads the model of a folder with a `model.json`. Throws INVALID_REQUEST that names file and field. */
@@ -21,6 +22,7 @@ export async function readModel(folder: string): Promise<ModelDefinition> {
     inputs: await Promise.all(manifest.text.inputs.map((value) => readText(folder, value))),
     outputs: await Promise.all(manifest.text.outputs.map((value) => readText(folder, value))),
   };
+  const parts = program.kind === "pipeline" ? await readParts(folder, program, readModel) : [];
   const { name, version, description, maxInputSteps, example } = manifest;
   return {
     name,
@@ -32,6 +34,7 @@ export async function readModel(folder: string): Promise<ModelDefinition> {
     ...(text ? { text } : {}),
     ...(maxInputSteps === undefined ? {} : { maxInputSteps }),
     ...(example ? { example } : {}),
+    ...(parts.length > 0 ? { parts } : {}),
   };
 }
 
@@ -169,6 +172,8 @@ function tensorsOf(
       const made = [program.lengths, program.mask];
       return { inputs: inputs.filter(({ name }) => !made.includes(name)), outputs };
     }
+    case "pipeline":
+      return { inputs: [], outputs: [] };
     default:
       return { inputs: tokens, outputs: tokens };
   }

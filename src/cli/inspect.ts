@@ -6,6 +6,7 @@ import { givenGraph } from "../../kernels/onnx/step-graph.ts";
 import type { Codec } from "../../models/codec.ts";
 import type { ModelDefinition, Program } from "../../models/definition.ts";
 import { importModel } from "../../models/import/import-model.ts";
+import type { Stage } from "../../models/pipeline.ts";
 import { readModel } from "../../models/read-model.ts";
 import { writeModel } from "../../models/write-model.ts";
 import type { CellBody, CellSpec } from "../core/cell.ts";
@@ -42,6 +43,10 @@ async function inspectFile(file: string): Promise<void> {
 export async function describeFolder(folder: string): Promise<string> {
   const model = await readModel(folder);
   const { name, version, description, program } = model;
+  if (program.kind === "pipeline") {
+    const parts = (model.parts ?? []).map((part) => `'${part.name}'`).join(", ") || "none of its models";
+    return `${name} ${version}: ${description}\nprogram ${programLine(program)}\nin its folder: ${parts}\n`;
+  }
   const rows = [
     ["cell", "kind", "reads", "inputs", "states", "outputs", "weights", "MB"],
     ...model.cells.map(cellRow),
@@ -87,6 +92,8 @@ function programLine(program: Program): string {
     }
     case "custom":
       return "custom";
+    case "pipeline":
+      return `pipeline: ${program.stages.map(stageText).join("; ")}`;
     case "generate":
       return `generate: '${program.cell}' from ${program.start} until ${program.stop} or ${program.maxSteps} steps`;
     case "chain":
@@ -101,6 +108,12 @@ function programLine(program: Program): string {
     default:
       return `${program.kind}: '${program.cell}'`;
   }
+}
+
+function stageText({ name, model, inputs, gate }: Stage): string {
+  const given = Object.entries(inputs).map(([input, from]) => `${input} from ${from}`);
+  const at = gate ? ` while ${gate.output} is ${gate.open} or more` : "";
+  return `'${name}' (${[model, ...given].join(", ")})${at}`;
 }
 
 function valuesLine({ text, ...model }: ModelDefinition, side: "inputs" | "outputs"): string {

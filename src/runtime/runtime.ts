@@ -6,6 +6,9 @@ import { PacketReader, type PacketWriter } from "../engine/packet.ts";
 import { EngineSlot, leastLoaded } from "./engines.ts";
 import type { Link, LinkEvents } from "./link.ts";
 import { engineOptions } from "./options.ts";
+import type { PipelineSession } from "./pipeline-session.ts";
+import type { Open, Submit } from "./pipeline-stage.ts";
+import { handleOf, type PipelineDefinition, ServedPipeline } from "./pipelines.ts";
 import type { ServedModel } from "./served-model.ts";
 import { OpenSession } from "./session.ts";
 import { packState, unpackState } from "./state.ts";
@@ -33,6 +36,8 @@ interface Entry {
   readonly model: ServedModel;
   readonly engine: EngineSlot;
   readonly listener: Listener;
+  /** Whether it is a stage of a pipeline, which is counted in its place. */
+  readonly isStage: boolean;
   /** The texts among its steps, once there is a step. */
   texts?: StepTexts;
 }
@@ -41,6 +46,7 @@ interface Entry {
 export class EngineRuntime implements Runtime {
   models: readonly ModelInfo[] = [];
   readonly #served: readonly ServedModel[];
+  readonly #pipelines: readonly ServedPipeline[];
   readonly #engines: readonly EngineSlot[];
   readonly #maxActive: number;
   readonly #entries: (Entry | undefined)[] = [];
@@ -53,10 +59,13 @@ export class EngineRuntime implements Runtime {
 
   constructor(
     served: readonly ServedModel[],
+    pipelines: readonly PipelineDefinition[],
     open: (events: LinkEvents) => Promise<Link>,
     settings: { readonly engines: number; readonly maxActive: number },
   ) {
     this.#served = served;
+    const models = served.map(({ definition }) => infoOf(definition));
+    this.#pipelines = pipelines.map((definition) => new ServedPipeline(definition, models));
     this.#maxActive = settings.maxActive;
     const events = {
       packet: (packet: ArrayBuffer) => this.#hear(packet),
@@ -74,17 +83,8 @@ export class EngineRuntime implements Runtime {
       throw error;
     }
     const { cells } = this.#engines[0]!.link!;
-    this.models = this.#served.map(({ definition }, i) => ({
-      name: definition.name,
-      version: definition.version,
-      description: definition.description,
-      program: definition.program.kind,
-      streaming: definition.program.kind === "session",
-      inputs: inputSpecs(definition),
-      outputs: outputSpecs(definition),
-      ...(definition.example ? { example: definition.example } : {}),
-      cells: cells[i]!,
-    }));
+    const models = this.#served.map(({ definition }, i) => ({ ...infoOf(definition), cells: cells[i]! }));
+    this.models = [...this.#pipelines.map(({ info }) => ({ ...info, cells: [] })), ...models];
   }
 
   run(
@@ -108,18 +108,11 @@ export class EngineRuntime implements Runtime {
   }
 
   submit(model: string, inputs: Values, options: RequestOptions, listener: Listener): Handle {
-    const served = this.#find(model);
-    if (served.definition.program.kind === "session") {
-      throw new Fault("INVALID_REQUEST", `model '${model}' takes sessions, not single requests`);
-    }
-    const wishes = engineOptions(options, listener.output !== undefined);
-    const tensors = tensorsOf(served, inputs, false);
-    const entry = this.#accept(served, listener);
-    const writer = this.#command(entry, command.SUBMIT);
-    writer.int(this.#served.indexOf(served));
-    writeOptions(writer, wishes);
-    writeTensors(writer, tensors);
-    return this.#handle(entry);
+    const pipeline = this.#pipelines.find(({ info }) => info.name === model);
+    if (!pipeline) return this.#submit(model, inputs, options, listener, false);
+    refuseStreaming(model, pipeline.info.streaming, false);
+    const submit: Submit = (...stage) => this.#submit(...stage, true);
+    return this.#counted(listener, (counted) => pipeline.submit(submit, inputs, options, counted));
   }
 
   open(
@@ -127,15 +120,47 @@ export class EngineRuntime implements Runtime {
     options: RequestOptions & { readonly state?: string },
     listener: Listener,
   ): SessionHandle {
+    const pipeline = this.#pipelines.find(({ info }) => info.name === model);
+    if (!pipeline) return this.#open(model, options, listener, false);
+    refuseStreaming(model, pipeline.info.streaming, true);
+    const open: Open = (...stage) => this.#open(...stage, true);
+    const begin = (heard: Listener, opened: (counted: Listener) => PipelineSession): SessionHandle =>
+      handleOf(this.#counted(heard, opened), begin);
+    return begin(listener, (counted) => pipeline.open(open, options, counted));
+  }
+
+  #submit(
+    model: string,
+    inputs: Values,
+    options: RequestOptions,
+    listener: Listener,
+    isStage: boolean,
+  ): Handle {
+    const served = this.#find(model);
+    refuseStreaming(model, served.definition.program.kind === "session", false);
+    const wishes = engineOptions(options, listener.output !== undefined);
+    const tensors = tensorsOf(served, inputs, false);
+    const entry = this.#accept(served, listener, isStage);
+    const writer = this.#command(entry, command.SUBMIT);
+    writer.int(this.#served.indexOf(served));
+    writeOptions(writer, wishes);
+    writeTensors(writer, tensors);
+    return this.#handle(entry);
+  }
+
+  #open(
+    model: string,
+    options: RequestOptions & { readonly state?: string },
+    listener: Listener,
+    isStage: boolean,
+  ): SessionHandle {
     const served = this.#find(model);
     const { definition } = served;
-    if (definition.program.kind !== "session") {
-      throw new Fault("INVALID_REQUEST", `model '${model}' takes single requests, not sessions`);
-    }
+    refuseStreaming(model, definition.program.kind === "session", true);
     const wishes = engineOptions(options, true);
     const state =
       options.state === undefined ? undefined : unpackState(definition, options.state, stateSize(definition));
-    const entry = this.#accept(served, listener);
+    const entry = this.#accept(served, listener, isStage);
     const writer = this.#command(entry, command.OPEN);
     writer.int(this.#served.indexOf(served));
     writeOptions(writer, wishes);
@@ -190,22 +215,40 @@ export class EngineRuntime implements Runtime {
   #find(model: string): ServedModel {
     const served = this.#served.find(({ definition }) => definition.name === model);
     if (served) return served;
-    const known = this.#served.map(({ definition }) => definition.name).join(", ");
+    const known = this.models.map(({ name }) => name).join(", ");
     throw new Fault("MODEL_NOT_FOUND", `there is no model '${model}'; there are ${known || "none"}`);
   }
 
-  #accept(model: ServedModel, listener: Listener, engine?: EngineSlot): Entry {
+  #checkAdmission(): void {
     if (this.#closing) throw new Fault("SHUTTING_DOWN", "the runtime is closing and takes no more requests");
     if (this.stats().active >= this.#maxActive) {
       throw new Fault("OVERLOADED", `${this.#maxActive} requests and sessions are active, which is the most`);
     }
+  }
+
+  /** Stages belong to a pipeline that was admitted, and go on while the runtime drains. */
+  #accept(model: ServedModel, listener: Listener, isStage: boolean, engine?: EngineSlot): Entry {
+    if (!isStage) this.#checkAdmission();
     const slot = engine ?? leastLoaded(this.#engines);
     const id = this.#freeIds.pop() ?? this.#entries.length;
-    const entry: Entry = { id, model, engine: slot, listener };
+    const entry: Entry = { id, model, engine: slot, listener, isStage };
     this.#entries[id] = entry;
     slot.active++;
-    this.#accepted++;
+    if (!isStage) this.#accepted++;
     return entry;
+  }
+
+  /** Begins a pipeline, which is one request or session however many stages it has. */
+  #counted<Begun>(listener: Listener, begin: (counted: Listener) => Begun): Begun {
+    this.#checkAdmission();
+    const begun = begin({
+      ...listener,
+      done: (result) => this.#count(true, () => listener.done(result)),
+      suspended: (state) => this.#count(true, () => listener.suspended?.(state)),
+      failed: (fault) => this.#count(false, () => listener.failed(fault)),
+    });
+    this.#accepted++;
+    return begun;
   }
 
   #command(entry: Entry, kind: number): PacketWriter {
@@ -244,7 +287,7 @@ export class EngineRuntime implements Runtime {
       suspend: () => tell(command.SUSPEND),
       fork: (listener) => {
         if (!isOpen()) throw new Fault("SESSION_NOT_FOUND", "the session to fork has ended");
-        const child = this.#accept(entry.model, listener, entry.engine);
+        const child = this.#accept(entry.model, listener, entry.isStage, entry.engine);
         const writer = this.#command(entry, command.FORK);
         writer.int(child.id);
         writeOptions(writer, engineOptions(options, true));
@@ -290,6 +333,12 @@ export class EngineRuntime implements Runtime {
     this.#entries[entry.id] = undefined;
     this.#freeIds.push(entry.id);
     entry.engine.active--;
+    if (entry.isStage) tell();
+    else this.#count(isSuccess, tell);
+  }
+
+  /** Counts what has ended, and says its last word. */
+  #count(isSuccess: boolean, tell: () => void): void {
     if (isSuccess) this.#completed++;
     else this.#failed++;
     tell();
@@ -303,6 +352,27 @@ export class EngineRuntime implements Runtime {
       this.#end(entry, () => entry.listener.failed(new Fault("INTERNAL", message)));
     }
   }
+}
+
+function infoOf(definition: ModelDefinition): Omit<ModelInfo, "cells"> {
+  const { name, version, description, program, example } = definition;
+  return {
+    name,
+    version,
+    description,
+    program: program.kind,
+    streaming: program.kind === "session",
+    inputs: inputSpecs(definition),
+    outputs: outputSpecs(definition),
+    ...(example ? { example } : {}),
+  };
+}
+
+/** Throws INVALID_REQUEST where a session is wanted of a model for requests, or the other way round. */
+function refuseStreaming(model: string, streaming: boolean, wanted: boolean): void {
+  if (streaming === wanted) return;
+  const [takes, not] = streaming ? ["sessions", "single requests"] : ["single requests", "sessions"];
+  throw new Fault("INVALID_REQUEST", `model '${model}' takes ${takes}, not ${not}`);
 }
 
 function writeTensors(writer: PacketWriter, tensors: readonly Tensor[]): void {
