@@ -2,6 +2,7 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import { Fault, faultCodes } from "../core/faults.ts";
 import { sizeOf, type Tensor } from "../core/tensor.ts";
 import { command, event, writeOptions } from "../engine/messages.ts";
+import { type EngineMeters, readMeters } from "../engine/meters.ts";
 import { PacketReader, type PacketWriter } from "../engine/packet.ts";
 import { EngineSlot, leastLoaded } from "./engines.ts";
 import type { Link, LinkEvents } from "./link.ts";
@@ -54,6 +55,9 @@ export class EngineRuntime implements Runtime {
   #accepted = 0;
   #completed = 0;
   #failed = 0;
+  /** Who waits for meters, by the number of the question. */
+  readonly #asked = new Map<number, (meters: EngineMeters) => void>();
+  #asks = 0;
   #closing = false;
   #drained: (() => void) | undefined;
 
@@ -194,6 +198,29 @@ export class EngineRuntime implements Runtime {
     };
   }
 
+  async meters(): Promise<ReadonlyMap<number, EngineMeters>> {
+    const meters = new Map<number, EngineMeters>();
+    const ask = (engine: EngineSlot) =>
+      new Promise<void>((resolve) => {
+        const id = this.#asks++ & 0x7fffffff;
+        const end = () => {
+          clearTimeout(timer);
+          this.#asked.delete(id);
+          resolve();
+        };
+        const timer = setTimeout(end, METERS_MS);
+        this.#asked.set(id, (counted) => {
+          meters.set(engine.index, counted);
+          end();
+        });
+        const { writer } = engine;
+        writer.int(command.METERS);
+        writer.int(id);
+      });
+    await Promise.all(this.#engines.filter(({ link }) => link).map(ask));
+    return meters;
+  }
+
   async close(drainMs = 10_000): Promise<void> {
     this.#closing = true;
     if (this.stats().active > 0 && drainMs > 0) {
@@ -301,7 +328,12 @@ export class EngineRuntime implements Runtime {
     const reader = new PacketReader(packet);
     while (!reader.isDone) {
       const kind = reader.int();
-      const entry = this.#entries[reader.int()];
+      const id = reader.int();
+      if (kind === event.METERS) {
+        this.#asked.get(id)?.(readMeters(reader));
+        continue;
+      }
+      const entry = this.#entries[id];
       if (kind === event.OUTPUT) {
         const step = reader.int();
         const outputs = readStep(reader, entry, step);
@@ -353,6 +385,9 @@ export class EngineRuntime implements Runtime {
     }
   }
 }
+
+/** Longest wait for an engine's meters: one that takes longer is in a long step, or dead. */
+const METERS_MS = 1000;
 
 function infoOf(definition: ModelDefinition): Omit<ModelInfo, "cells"> {
   const { name, version, description, program, example } = definition;
