@@ -1,39 +1,45 @@
-import { Fault } from "../src/core/faults.ts";
+/** How text becomes tokens and tokens become text. Plain data; `openCodec` makes it ready to use. */
+export type Codec = SymbolCodec | TokenizerCodec;
 
-/** How text becomes tokens and tokens become text. Plain data, so that it can be sent to an engine's thread. */
-export type Codec =
-  /** One token per character (code point); the index in `symbols` is the token. `lowerCase` folds the text first. */
-  | { readonly kind: "characters"; readonly symbols: readonly string[]; readonly lowerCase?: boolean }
-  /** Symbols with spaces between them. */
-  | { readonly kind: "symbols"; readonly symbols: readonly string[] };
-
-/** Throws INVALID_INPUT for a symbol the model does not know. */
-export function encode(codec: Codec, text: string): Int32Array {
-  const folded = codec.kind === "characters" && codec.lowerCase ? text.toLowerCase() : text;
-  const parts = codec.kind === "characters" ? [...folded] : folded.split(" ").filter((part) => part !== "");
-  const index = indexOf(codec);
-  return Int32Array.from(parts, (part) => {
-    const token = index.get(part);
-    if (token === undefined) {
-      throw new Fault("INVALID_INPUT", `${JSON.stringify(part)} is not among the model's symbols`);
-    }
-    return token;
-  });
+/**
+ * A list of symbols, in which a symbol's index is its token: one for every `characters` (code point) of the text, or
+ * `symbols` with spaces between them.
+ */
+export interface SymbolCodec {
+  readonly kind: "characters" | "symbols";
+  readonly symbols: readonly string[];
+  /** Folds text to lower case first. @default false */
+  readonly lowerCase?: boolean;
+  /** The symbol that stands for all that are not in the list. @default none: text with one is refused */
+  readonly unknown?: string;
 }
 
-export function decode(codec: Codec, tokens: ArrayLike<number>): string {
-  return Array.from(tokens, (token) => codec.symbols[token] ?? "\uFFFD").join(
-    codec.kind === "characters" ? "" : " ",
-  );
+/** A `tokenizer.json` of Hugging Face: BPE, WordPiece or Unigram with all that surrounds them. */
+export interface TokenizerCodec {
+  readonly kind: "tokenizer";
+  /** The content of the file. */
+  readonly json: string;
+  /** Whether the file's own special tokens (such as `[CLS]`) are put around a text. @default true */
+  readonly addSpecialTokens?: boolean;
+  /** Whether special tokens are left out of decoded text. @default true */
+  readonly skipSpecialTokens?: boolean;
 }
 
-const indexes = new WeakMap<Codec, Map<string, number>>();
+/** A codec that is ready to use. */
+export interface OpenCodec {
+  /** How many tokens it knows. */
+  readonly size: number;
+  /** Throws INVALID_INPUT for what it cannot encode, and TOO_LARGE where the text has more than `most` tokens for sure. */
+  encode(text: string, most: number): Int32Array;
+  decode(tokens: ArrayLike<number>): string;
+  /** Where tokens come one after the other. */
+  stream(): TextStream;
+}
 
-function indexOf(codec: Codec): Map<string, number> {
-  let index = indexes.get(codec);
-  if (!index) {
-    index = new Map(codec.symbols.map((symbol, token) => [symbol, token]));
-    indexes.set(codec, index);
-  }
-  return index;
+/** Decodes tokens as they come; see `stream` of `OpenCodec`. */
+export interface TextStream {
+  /** What the tokens of one step make certain: "" as long as a character is incomplete. */
+  push(tokens: ArrayLike<number>): string;
+  /** What was held back when the last token has come. */
+  end(): string;
 }

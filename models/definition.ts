@@ -1,6 +1,7 @@
 import type { CellSpec } from "../src/core/cell.ts";
 import type { Tensor, TensorSpec } from "../src/core/tensor.ts";
 import type { Codec } from "./codec.ts";
+import type { Pipeline } from "./pipeline.ts";
 
 /**
  * How a request unfolds into cells. Tensor inputs are named as the inputs of the cell that takes them, with a leading
@@ -18,6 +19,7 @@ import type { Codec } from "./codec.ts";
  * - `layers`: each layer over all steps of the layer before it, the first over the request's inputs; see `Layer`. Answers
  *   what `collect` takes of the last layer's outputs, given once through `head` where there is one; see `Collect`.
  * - `graph`: the cell once over whole requests, for models that cannot be cut into cells; see `WholeGraph`.
+ * - `pipeline`: requests or sessions of other models, one after the other; see `Pipeline`. It has no cells of its own.
  * - `custom`: what `unfold` says.
  */
 export type Program =
@@ -55,6 +57,7 @@ export type Program =
       readonly head?: string;
     }
   | WholeGraph
+  | Pipeline
   | { readonly kind: "custom"; readonly unfold: Unfold };
 
 /**
@@ -151,12 +154,15 @@ export interface ModelDefinition {
   readonly description: string;
   readonly cells: readonly CellSpec[];
   readonly program: Program;
+  /** Of a pipeline: none, they are known once its stages are. */
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly TensorSpec[];
   /** Inputs and outputs that callers give and get as text. */
   readonly text?: { readonly inputs: readonly TextValue[]; readonly outputs: readonly TextValue[] };
   /** Most steps of input of one request, or of one push of a session. @default 10 000 */
   readonly maxInputSteps?: number;
+  /** Of a pipeline: the models that lie in its folder and are served with it. */
+  readonly parts?: readonly ModelDefinition[];
   /** Inputs to try it with, for the command line. */
   readonly example?: Readonly<Record<string, string>>;
 }

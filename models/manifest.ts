@@ -1,5 +1,7 @@
 import { z } from "zod";
 
+const MODEL_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
+
 /** A vocabulary: the symbols themselves, or a key of a JSON file in the model's folder. */
 const Symbols = z.union([
   z.array(z.string()).min(1),
@@ -7,8 +9,18 @@ const Symbols = z.union([
 ]);
 
 const Codec = z.discriminatedUnion("kind", [
-  z.strictObject({ kind: z.literal("characters"), symbols: Symbols, lowerCase: z.boolean().optional() }),
-  z.strictObject({ kind: z.literal("symbols"), symbols: Symbols }),
+  z.strictObject({
+    kind: z.enum(["characters", "symbols"]),
+    symbols: Symbols,
+    lowerCase: z.boolean().optional(),
+    unknown: z.string().min(1).optional(),
+  }),
+  z.strictObject({
+    kind: z.literal("tokenizer"),
+    file: z.string().min(1),
+    addSpecialTokens: z.boolean().optional(),
+    skipSpecialTokens: z.boolean().optional(),
+  }),
 ]);
 
 const TextValue = z.strictObject({ name: z.string().min(1), tensor: z.string().min(1), codec: Codec });
@@ -97,6 +109,32 @@ const GraphBuffer = z.strictObject({
   timeoutMs: z.number().min(0).max(60_000),
 });
 
+/** `stage.output`. */
+const Source = z.string().regex(/^[^.]+\../, "must be of the form 'stage.output'");
+
+const Gate = z
+  .strictObject({
+    output: Source,
+    open: z.number(),
+    close: z.number().optional(),
+    hold: z.number().int().min(0).default(0),
+    reset: z.boolean().default(false),
+  })
+  .transform((gate) => ({ ...gate, close: gate.close ?? gate.open }))
+  .refine(({ open, close }) => close <= open, "closes above the value at which it opens");
+
+const Stage = z
+  .strictObject({
+    name: z
+      .string()
+      .regex(/^[^.]+$/, "a stage's name has no dot")
+      .optional(),
+    model: z.string().regex(MODEL_NAME, "no name of a model"),
+    inputs: z.record(z.string(), z.string().min(1)).default({}),
+    gate: Gate.optional(),
+  })
+  .transform((stage) => ({ ...stage, name: stage.name ?? stage.model.replaceAll(".", "-") }));
+
 const Program = z.discriminatedUnion("kind", [
   z.strictObject({
     kind: z.literal("chain"),
@@ -145,24 +183,37 @@ const Program = z.discriminatedUnion("kind", [
       .min(1)
       .default([{ maxBatch: 64, timeoutMs: 5 }]),
   }),
+  z.strictObject({
+    kind: z.literal("pipeline"),
+    stages: z.array(Stage).min(1).max(64),
+    outputs: z.record(z.string().min(1), Source).optional(),
+  }),
 ]);
 
 /** `model.json`, version 1. */
-export const Manifest = z.strictObject({
-  format: z.literal(1),
-  name: z
-    .string()
-    .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, "lower-case letters, digits, '.', '_' and '-', at most 64"),
-  version: z.string().min(1).max(64),
-  description: z.string().max(500),
-  cells: z.array(Cell).min(1),
-  program: Program,
-  text: z
-    .strictObject({ inputs: z.array(TextValue).default([]), outputs: z.array(TextValue).default([]) })
-    .optional(),
-  maxInputSteps: z.number().int().positive().optional(),
-  example: z.record(z.string(), z.string()).optional(),
-});
+export const Manifest = z
+  .strictObject({
+    format: z.literal(1),
+    name: z.string().regex(MODEL_NAME, "lower-case letters, digits, '.', '_' and '-', at most 64"),
+    version: z.string().min(1).max(64),
+    description: z.string().max(500),
+    /** At least one, but for pipelines, which have none. */
+    cells: z.array(Cell).default([]),
+    program: Program,
+    text: z
+      .strictObject({ inputs: z.array(TextValue).default([]), outputs: z.array(TextValue).default([]) })
+      .optional(),
+    maxInputSteps: z.number().int().positive().optional(),
+    example: z.record(z.string(), z.string()).optional(),
+  })
+  .refine(({ cells, program }) => (cells.length === 0) === (program.kind === "pipeline"), {
+    path: ["cells"],
+    error: "a model has at least one cell; a pipeline has none, its stages have",
+  })
+  .refine(({ text, program }) => text === undefined || program.kind !== "pipeline", {
+    path: ["text"],
+    error: "a pipeline takes and gives text where its stages do",
+  });
 
 export type Manifest = z.infer<typeof Manifest>;
 export type CellManifest = Manifest["cells"][number];

@@ -77,6 +77,10 @@ export function unfoldOf(model: ModelDefinition): Unfold {
       return () => {
         throw new Fault("INTERNAL", `model '${name}' is one graph and unfolds into no cells`);
       };
+    case "pipeline":
+      return () => {
+        throw new Fault("INTERNAL", `model '${name}' is a pipeline and has no cells`);
+      };
     case "custom":
       return program.unfold;
   }

@@ -8,6 +8,7 @@ import type { Codec } from "./codec.ts";
 import type { ModelDefinition, Program, TextValue } from "./definition.ts";
 import { Manifest } from "./manifest.ts";
 import { CellReader, inside } from "./read-cell.ts";
+import { readParts } from "./read-parts.ts";
 import { checkWholeGraph } from "./whole-graph.ts";
 
 /** Reads the model of a folder with a `model.json`. Throws INVALID_REQUEST that names file and field. */
@@ -21,6 +22,7 @@ export async function readModel(folder: string): Promise<ModelDefinition> {
     inputs: await Promise.all(manifest.text.inputs.map((value) => readText(folder, value))),
     outputs: await Promise.all(manifest.text.outputs.map((value) => readText(folder, value))),
   };
+  const parts = program.kind === "pipeline" ? await readParts(folder, program, readModel) : [];
   const { name, version, description, maxInputSteps, example } = manifest;
   return {
     name,
@@ -32,6 +34,7 @@ export async function readModel(folder: string): Promise<ModelDefinition> {
     ...(text ? { text } : {}),
     ...(maxInputSteps === undefined ? {} : { maxInputSteps }),
     ...(example ? { example } : {}),
+    ...(parts.length > 0 ? { parts } : {}),
   };
 }
 
@@ -56,6 +59,14 @@ async function readText(
   folder: string,
   value: NonNullable<Manifest["text"]>["inputs"][number],
 ): Promise<TextValue> {
+  if (value.codec.kind === "tokenizer") {
+    const { file, ...rest } = value.codec;
+    const path = inside(folder, file);
+    const json = await readFile(path, "utf8").catch((error: Error) => {
+      throw new Fault("INVALID_REQUEST", `${path} cannot be read: ${error.message}`);
+    });
+    return { ...value, codec: { ...rest, json } as Codec };
+  }
   const { symbols } = value.codec;
   if (Array.isArray(symbols)) return { ...value, codec: value.codec as Codec };
   const json = (await readJson(inside(folder, symbols.file))) as Record<string, unknown>;
@@ -162,6 +173,8 @@ function tensorsOf(
       const made = [program.lengths, program.mask];
       return { inputs: inputs.filter(({ name }) => !made.includes(name)), outputs };
     }
+    case "pipeline":
+      return { inputs: [], outputs: [] };
     default:
       return { inputs: tokens, outputs: tokens };
   }

@@ -156,6 +156,12 @@ export class Scheduler {
     this.#done(id);
   }
 
+  /** Subgraphs of a type that hold a row place, and those that wait for one. */
+  countsOf(type: number): { readonly running: number; readonly waiting: number } {
+    const running = this.#places[type]!.reduce((sum, { count }) => sum + count, 0);
+    return { running, waiting: this.#waitingOf(type) };
+  }
+
   /** Cells that could run now, over all types. */
   get ready(): number {
     let ready = 0;

@@ -3,8 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { improveGraph } from "../../kernels/onnx/improve.ts";
 import { givenGraph } from "../../kernels/onnx/step-graph.ts";
+import type { Codec } from "../../models/codec.ts";
 import type { ModelDefinition, Program } from "../../models/definition.ts";
 import { importModel } from "../../models/import/import-model.ts";
+import type { Stage } from "../../models/pipeline.ts";
 import { readModel } from "../../models/read-model.ts";
 import { writeModel } from "../../models/write-model.ts";
 import type { AttentionWeights, CellBody, CellSpec, Matrix } from "../core/cell.ts";
@@ -41,6 +43,10 @@ async function inspectFile(file: string): Promise<void> {
 export async function describeFolder(folder: string): Promise<string> {
   const model = await readModel(folder);
   const { name, version, description, program } = model;
+  if (program.kind === "pipeline") {
+    const parts = (model.parts ?? []).map((part) => `'${part.name}'`).join(", ") || "none of its models";
+    return `${name} ${version}: ${description}\nprogram ${programLine(program)}\nin its folder: ${parts}\n`;
+  }
   const rows = [
     ["cell", "kind", "reads", "inputs", "states", "outputs", "weights", "MB"],
     ...model.cells.map(cellRow),
@@ -86,6 +92,8 @@ function programLine(program: Program): string {
     }
     case "custom":
       return "custom";
+    case "pipeline":
+      return `pipeline: ${program.stages.map(stageText).join("; ")}`;
     case "generate":
       return `generate: '${program.cell}' from ${program.start} until ${program.stop} or ${program.maxSteps} steps`;
     case "chain":
@@ -102,13 +110,23 @@ function programLine(program: Program): string {
   }
 }
 
+function stageText({ name, model, inputs, gate }: Stage): string {
+  const given = Object.entries(inputs).map(([input, from]) => `${input} from ${from}`);
+  const at = gate ? ` while ${gate.output} is ${gate.open} or more` : "";
+  return `'${name}' (${[model, ...given].join(", ")})${at}`;
+}
+
 function valuesLine({ text, ...model }: ModelDefinition, side: "inputs" | "outputs"): string {
   return model[side]
     .map((spec) => {
       const codec = text?.[side].find(({ tensor }) => tensor === spec.name);
-      return codec ? `${codec.name}: text (${codec.codec.symbols.length} symbols)` : tensorText(spec);
+      return codec ? `${codec.name}: text (${codecText(codec.codec)})` : tensorText(spec);
     })
     .join(", ");
+}
+
+function codecText(codec: Codec): string {
+  return codec.kind === "tokenizer" ? "tokenizer.json" : `${codec.symbols.length} ${codec.kind}`;
 }
 
 function cellRow({ name, body, reads, inputs, states, outputs }: CellSpec): string[] {

@@ -10,6 +10,7 @@ import type { BeamSearch } from "./beam.ts";
 import { checkInput, RequestGraph, runsBefore } from "./graph.ts";
 import { GraphLane, GraphRequest, writeGraphAnswer } from "./graph-lane.ts";
 import { command, type EngineOptions, event, readOptions } from "./messages.ts";
+import { TaskMeter, writeMeters } from "./meters.ts";
 import type { LoadedModel } from "./model.ts";
 import type { RunOutput } from "./outputs.ts";
 import { PacketReader, PacketWriter } from "./packet.ts";
@@ -50,6 +51,12 @@ export class Engine {
   readonly #reads: Int32Array;
   readonly #writes: Int32Array;
   #arrivals = 0;
+  /** When the present task was chosen, and how long all decisions took. */
+  #taskMs = 0;
+  #scheduleMs = 0;
+  /** By type, and by model that is a whole graph. */
+  readonly #meters: TaskMeter[] = [];
+  readonly #laneMeters = new Map<GraphLane, TaskMeter>();
   /** Where the search for a due batch begins, so that no lane waits for the others; and whose turn it is. */
   #firstLane = 0;
   #isLanesTurn = false;
@@ -103,7 +110,10 @@ export class Engine {
       const ran = this.#runBatch(false);
       if (ran) return ran;
     }
+    const askedMs = this.#clock.now();
     const task = this.#scheduler.next(0);
+    this.#taskMs = this.#clock.now();
+    this.#scheduleMs += this.#taskMs - askedMs;
     if (!task) {
       const ran = this.#lanes.length > 0 && this.#runBatch(true);
       if (!ran) this.rows = 0;
@@ -159,6 +169,7 @@ export class Engine {
     };
     const done = (outputs: readonly Tensor[]) => {
       const now = this.#clock.now();
+      this.#laneMeter(lane).add(batch.length, now - startedMs);
       lane.cut(batch, outputs).forEach((cut, row) => {
         const request = batch[row]!;
         if (request.ended) return;
@@ -184,7 +195,53 @@ export class Engine {
     const id = reader.int();
     if (kind === command.SUBMIT) this.#admit(id, reader);
     else if (kind === command.OPEN) this.#open(id, reader);
+    else if (kind === command.METERS) this.#tellMeters(id);
     else this.#change(kind, id, reader);
+  }
+
+  #meterOf(type: number): TaskMeter {
+    this.#meters[type] ??= new TaskMeter();
+    return this.#meters[type];
+  }
+
+  #laneMeter(lane: GraphLane): TaskMeter {
+    const meter = this.#laneMeters.get(lane) ?? new TaskMeter();
+    this.#laneMeters.set(lane, meter);
+    return meter;
+  }
+
+  #tellMeters(id: number): void {
+    const metered = (model: string, cell: string, meter: TaskMeter) => {
+      const { tasks, rows, busyMs } = meter;
+      return { model, cell, buckets: [...meter.buckets], tasks, rows, busyMs };
+    };
+    const cells = this.#modelOf.map((model, type) => {
+      const { name, cells: specs } = model.definition;
+      const cell = specs[type - model.firstType]!.name;
+      return { ...metered(name, cell, this.#meterOf(type)), ...this.#scheduler.countsOf(type) };
+    });
+    const lanes = this.#lanes.map((lane) => {
+      const { name, program } = lane.definition;
+      const cell = program.kind === "graph" ? program.cell : "";
+      return { ...metered(name, cell, this.#laneMeter(lane)), running: 0, waiting: lane.waiting };
+    });
+    let paused = 0;
+    for (const request of this.#requests.values()) if (request instanceof Request && request.paused) paused++;
+    const slots = this.#models.flatMap((model) =>
+      model instanceof GraphLane
+        ? []
+        : [{ model: model.definition.name, used: model.slots - model.freeSlots.length }],
+    );
+    const decisions = this.#meters.reduce((sum, { tasks }) => sum + tasks, 0);
+    this.outbox.int(event.METERS);
+    this.outbox.int(id);
+    writeMeters(this.outbox, {
+      cells: [...cells, ...lanes],
+      slots,
+      decisions,
+      scheduleMs: this.#scheduleMs,
+      paused,
+    });
   }
 
   /** Obeys a command about a request that was admitted, unless it has ended. */
@@ -505,6 +562,7 @@ export class Engine {
   /** Takes a task's outputs, then lets ended runs go. */
   #finish(task: Task): void {
     this.#takeOutputs(task, true);
+    this.#meterOf(task.type).add(task.rows, this.#clock.now() - this.#taskMs);
     this.#scheduler.complete(task, (subgraph) => this.#runDone(this.#runs[subgraph]!));
   }
 

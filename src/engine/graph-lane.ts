@@ -72,6 +72,11 @@ export class GraphLane {
     return Math.max(...this.#program.buffers.map(({ maxBatch }) => maxBatch));
   }
 
+  /** Requests that are in no batch yet. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
   /** When the next batch is due at the latest, on the clock. */
   get nextDueMs(): number {
     return this.#buffers.nextDue();

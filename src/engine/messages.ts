@@ -5,6 +5,7 @@
  * - OPEN: model, options, state (0, or 1 and values).
  * - PUSH: inputs. MARKER: marker. FORK: the new session's request, options of it.
  * - END, CANCEL, PAUSE, RESUME, SUSPEND: nothing.
+ * - METERS, with a number of the runtime's own in place of a request's: nothing.
  */
 export const command = {
   SUBMIT: 1,
@@ -17,15 +18,16 @@ export const command = {
   MARKER: 8,
   SUSPEND: 9,
   FORK: 10,
+  METERS: 11,
 } as const;
 
 /**
  * Records from an engine to the runtime. Each begins with its number and the request's; then:
  *
  * - OUTPUT: step, outputs (count, then for each: index, tensor). DONE: cells, queue ms, compute ms, outputs.
- * - FAILED: index of the fault code, message. MARKER: marker. SUSPENDED: values.
+ * - FAILED: index of the fault code, message. MARKER: marker. SUSPENDED: values. METERS: see meters.ts.
  */
-export const event = { OUTPUT: 1, DONE: 2, FAILED: 3, MARKER: 4, SUSPENDED: 5 } as const;
+export const event = { OUTPUT: 1, DONE: 2, FAILED: 3, MARKER: 4, SUSPENDED: 5, METERS: 6 } as const;
 
 /** What an engine knows about the wishes of a caller. */
 export interface EngineOptions {

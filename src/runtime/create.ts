@@ -7,7 +7,9 @@ import type { PolicyName } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
 import { definitionOf, type EngineConfig, type ModelSource } from "../engine/load.ts";
 import { type LinkEvents, openInline, openThread } from "./link.ts";
+import { isPipeline, type PipelineDefinition } from "./pipelines.ts";
 import { EngineRuntime } from "./runtime.ts";
+import { servedModel } from "./served-model.ts";
 import type { Runtime } from "./types.ts";
 
 export interface RuntimeSettings {
@@ -55,10 +57,11 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
       throw new Fault("INVALID_REQUEST", `'${name}' is ${value}, it must be an integer of 1 or more`);
     }
   }
-  const sources = await Promise.all(settings.models.map(sourceOf));
+  const named = await Promise.all(settings.models.map(sourceOf));
+  const { sources, pipelines } = await divide(named);
   const definitions = await Promise.all(sources.map(definitionOf));
   const names = new Set<string>();
-  for (const { name } of definitions) {
+  for (const { name } of [...definitions, ...pipelines]) {
     if (names.has(name)) throw new Fault("INVALID_REQUEST", `two models are named '${name}'`);
     names.add(name);
   }
@@ -87,8 +90,10 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
       ? {}
       : { kernel: typeof kernel === "string" && kernel !== "onnx" ? moduleUrl(kernel) : kernel }),
   };
-  const open = (events: LinkEvents) => (inline ? openInline : openThread)(sources, config, events);
-  const runtime = new EngineRuntime(definitions, open, { engines, maxActive });
+  const served = await Promise.all(definitions.map(servedModel));
+  const open = (events: LinkEvents) =>
+    (inline ? openInline : openThread)(sources.map(withoutTexts), config, events);
+  const runtime = new EngineRuntime(served, pipelines, open, { engines, maxActive });
   await runtime.start();
   return runtime;
 }
@@ -96,6 +101,30 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
 /** The definition of a model that is named by its folder or the path of its module. */
 export async function modelDefinition(model: string): Promise<ModelDefinition> {
   return definitionOf(await sourceOf(model));
+}
+
+/** What engines run, and the pipelines of that; models in a pipeline's folder are served as if they had been named too. */
+async function divide(
+  named: readonly ModelSource[],
+): Promise<{ readonly sources: readonly ModelSource[]; readonly pipelines: readonly PipelineDefinition[] }> {
+  const sources: ModelSource[] = [];
+  const pipelines: PipelineDefinition[] = [];
+  for (const source of named) {
+    const definition = await definitionOf(source);
+    if (!isPipeline(definition)) sources.push(source);
+    else {
+      pipelines.push(definition);
+      sources.push(...(definition.parts ?? []).map((part) => ({ definition: part })));
+    }
+  }
+  return { sources, pipelines };
+}
+
+/** What an engine needs: it knows tensors only, and a vocabulary may take megabytes on every thread. */
+function withoutTexts(source: ModelSource): ModelSource {
+  if (!("definition" in source)) return source;
+  const { text: _, ...definition } = source.definition;
+  return { definition };
 }
 
 async function sourceOf(model: string | ModelDefinition): Promise<ModelSource> {

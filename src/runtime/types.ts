@@ -1,5 +1,8 @@
 import type { Fault } from "../core/faults.ts";
 import type { Tensor } from "../core/tensor.ts";
+import type { EngineMeters } from "../engine/meters.ts";
+
+export type { CellMeters, EngineMeters } from "../engine/meters.ts";
 
 /** What goes into or comes out of a model: tensors, or text where the model declares a codec for it. */
 export type Value = Tensor | string;
@@ -146,6 +149,8 @@ export interface Runtime {
     listener: Listener,
   ): SessionHandle;
   stats(): RuntimeStats;
+  /** What every engine has counted, by its index. Resolves within a second, without an engine that does not answer. */
+  meters(): Promise<ReadonlyMap<number, EngineMeters>>;
   /** Stops admitting, waits for what runs up to `drainMs` (default 10 000), then stops the engines. */
   close(drainMs?: number): Promise<void>;
 }

@@ -1,7 +1,8 @@
-import { decode, encode } from "../../models/codec.ts";
+import type { OpenCodec } from "../../models/codec.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { Fault } from "../core/faults.ts";
 import { checkTensor, int32, type Tensor } from "../core/tensor.ts";
+import type { ServedModel } from "./served-model.ts";
 import type { Value, ValueSpec, Values } from "./types.ts";
 
 const MAX_INPUT_STEPS = 10_000;
@@ -10,8 +11,10 @@ const MAX_INPUT_STEPS = 10_000;
  * The tensors of a request, by input of the model; text is encoded, and where `steps` is set a value of one step gets its
  * leading axis. Throws INVALID_INPUT or TOO_LARGE, naming the input.
  */
-export function tensorsOf(model: ModelDefinition, values: Values, steps: boolean): Tensor[] {
-  const texts = model.text?.inputs ?? [];
+export function tensorsOf(served: ServedModel, values: Values, steps: boolean): Tensor[] {
+  const { definition: model } = served;
+  const texts = served.texts.inputs;
+  const most = model.maxInputSteps ?? MAX_INPUT_STEPS;
   const tensors: Tensor[] = [];
   for (const [name, value] of Object.entries(values)) {
     const text = texts.find((one) => one.name === name);
@@ -29,13 +32,12 @@ export function tensorsOf(model: ModelDefinition, values: Values, steps: boolean
         `model '${model.name}' has no input '${name}', it takes ${namesOf(model)}`,
       );
     }
-    let tensor = typeof value === "string" ? encoded(text!.codec, value) : value;
+    let tensor = typeof value === "string" ? encoded(text!.codec, value, most) : value;
     if (steps && tensor.shape.length === spec.shape.length - 1) {
       tensor = { ...tensor, shape: [1, ...tensor.shape] } as Tensor;
     }
     checkTensor(tensor, spec);
     checkFinite(tensor, name);
-    const most = model.maxInputSteps ?? MAX_INPUT_STEPS;
     if (tensor.shape[0]! > most) {
       throw new Fault(
         "TOO_LARGE",
@@ -54,13 +56,13 @@ export function tensorsOf(model: ModelDefinition, values: Values, steps: boolean
 
 /** One output of the model as its callers see it: name and value. */
 export function outputValue(
-  model: ModelDefinition,
+  { definition, texts }: ServedModel,
   output: number,
   tensor: Tensor,
 ): readonly [string, Value] {
-  const { name } = model.outputs[output]!;
-  const text = model.text?.outputs.find((one) => one.tensor === name);
-  return text ? [text.name, decode(text.codec, tensor.data)] : [name, tensor];
+  const { name } = definition.outputs[output]!;
+  const text = texts.outputs.find((one) => one.tensor === name);
+  return text ? [text.name, text.codec.decode(tensor.data)] : [name, tensor];
 }
 
 export function inputSpecs({ inputs, text }: ModelDefinition): ValueSpec[] {
@@ -77,8 +79,8 @@ export function outputSpecs({ outputs, text }: ModelDefinition): ValueSpec[] {
   });
 }
 
-function encoded(codec: Parameters<typeof encode>[0], text: string): Tensor {
-  const tokens = encode(codec, text);
+function encoded(codec: OpenCodec, text: string, most: number): Tensor {
+  const tokens = codec.encode(text, most);
   return int32([tokens.length], tokens);
 }
 

@@ -1,9 +1,17 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { Runtime, RuntimeStats } from "../runtime/types.ts";
+import { engineMetrics } from "./engine-metrics.ts";
 import type { Sequences } from "./oip/sequences.ts";
+import type { Statistics } from "./oip/statistics.ts";
+import { requestMetrics } from "./request-metrics.ts";
 
 /** What Prometheus sees of a runtime; read when it is asked for. */
-export function metricsOf(runtime: Runtime, connections: () => number, sequences: Sequences): Registry {
+export function metricsOf(
+  runtime: Runtime,
+  connections: () => number,
+  sequences: Sequences,
+  statistics: Statistics,
+): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const gauge = (name: string, help: string, read: () => number) =>
@@ -53,5 +61,7 @@ export function metricsOf(runtime: Runtime, connections: () => number, sequences
   counter("cells", "Cells that have run.", "cells");
   counter("tasks", "Batched cells that have run.", "tasks");
   counter("engine_restarts", "Engines that died and were started again.", "restarts");
+  engineMetrics(registry, runtime);
+  statistics.observe(requestMetrics(registry, () => runtime.models, statistics));
   return registry;
 }

@@ -68,7 +68,7 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   const inference = new Inference(doorway, sequences, randomUUID);
   const app = await createApp(limits, { version, unexpected });
   const sockets = openSockets(app.server, doorway, limits, isReady);
-  const registry = metricsOf(runtime, () => sockets.size, sequences);
+  const registry = metricsOf(runtime, () => sockets.size, sequences, statistics);
   const door = { doorway, inference, repository, statistics, limits, version, isReady, unexpected };
   addBodies(app, limits);
   addServerRoutes(app, door);

@@ -1,5 +1,6 @@
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
+import { Fault } from "../core/faults.ts";
 import { checkCell, type Finding } from "./cells.ts";
 import { checkGraph, GRAPH_TOLERANCE } from "./graph.ts";
 
@@ -28,6 +29,10 @@ export async function verifyModel(
   { seed = 1 }: VerifyOptions = {},
 ): Promise<Verdict> {
   const random = uniform(seed);
+  if (definition.program.kind === "pipeline") {
+    const models = definition.program.stages.map(({ model }) => `'${model}'`).join(", ");
+    throw new Fault("INVALID_REQUEST", `'${definition.name}' is a pipeline: verify its models ${models}`);
+  }
   if (definition.program.kind === "graph") {
     return verdictOf(definition.name, GRAPH_TOLERANCE, await checkGraph(definition, random));
   }

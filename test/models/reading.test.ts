@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type Codec, decode, encode } from "../../models/codec.ts";
 import { readModel } from "../../models/read-model.ts";
 import { readSafetensors } from "../../models/safetensors.ts";
 import { Fault } from "../../src/core/faults.ts";
@@ -118,30 +117,5 @@ describe("model.json", () => {
 
   it("that is not there is refused with its path", async () => {
     await expect(readModel("/nowhere/at/all")).rejects.toThrow(/nowhere/);
-  });
-});
-
-describe("a codec", () => {
-  const symbols = ["a", "b", "é", "𝄞", " "];
-  it("decodes what it encoded", () => {
-    const codec: Codec = { kind: "characters", symbols };
-    fc.assert(
-      fc.property(fc.array(fc.constantFrom(...symbols)), (parts) => {
-        expect(decode(codec, encode(codec, parts.join("")))).toBe(parts.join(""));
-      }),
-    );
-  });
-
-  it("names the symbol it does not know", () => {
-    expect(() => encode({ kind: "characters", symbols }, "ab!")).toThrow(/"!"/);
-  });
-
-  it("folds case where the model says so", () => {
-    expect([...encode({ kind: "characters", symbols, lowerCase: true }, "AB")]).toEqual([0, 1]);
-  });
-
-  it("separates symbols by spaces", () => {
-    const codec: Codec = { kind: "symbols", symbols: ["AA", "B"] };
-    expect(decode(codec, encode(codec, "B  AA"))).toBe("B AA");
   });
 });

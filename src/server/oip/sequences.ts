@@ -209,7 +209,7 @@ export class Sequences {
     const { steps, startMs, resolve } = sequence.turns.shift()!;
     const computeMs = performance.now() - startMs;
     this.#statistics.add(sequence.model, {
-      isSuccess: true,
+      code: "OK",
       totalMs: computeMs,
       queueMs: 0,
       computeMs,
@@ -231,7 +231,7 @@ export class Sequences {
     sequence.session.cancel();
     for (const { startMs, reject } of sequence.turns.splice(0)) {
       const totalMs = performance.now() - startMs;
-      this.#statistics.add(sequence.model, { isSuccess: false, totalMs, queueMs: 0, computeMs: 0, cells: 0 });
+      this.#statistics.add(sequence.model, { code: fault.code, totalMs, queueMs: 0, computeMs: 0, cells: 0 });
       reject(fault);
     }
   }

@@ -1,3 +1,4 @@
+import type { FaultCode } from "../../core/faults.ts";
 import type { Listener, Runtime, SessionHandle, Usage } from "../../runtime/types.ts";
 
 /** How often something happened and how long it took in all. */
@@ -8,11 +9,14 @@ export interface Duration {
 
 /** How one request went; times in milliseconds. */
 export interface Served {
-  readonly isSuccess: boolean;
+  readonly code: "OK" | FaultCode;
   readonly totalMs: number;
   readonly queueMs: number;
   readonly computeMs: number;
   readonly cells: number;
+  /** Of a streamed request: until its first output; and the mean between its outputs, where it had more than one. */
+  readonly firstMs?: number;
+  readonly perOutputMs?: number;
 }
 
 interface Sums {
@@ -23,21 +27,47 @@ interface Sums {
   readonly fail: Sum;
   readonly queue: Sum;
   readonly compute: Sum;
+  readonly reasons: Record<string, number>;
+}
+
+/** What Triton calls the reasons of failures; others are OTHER. */
+const TRITON_REASONS: Partial<Record<FaultCode, string>> = {
+  CANCELLED: "CANCELED",
+  OVERLOADED: "REJECTED",
+  DEADLINE_EXCEEDED: "REJECTED",
+  SHUTTING_DOWN: "REJECTED",
+  RATE_LIMITED: "REJECTED",
+  INTERNAL: "BACKEND",
+};
+
+interface Totals {
+  readonly count: number;
+  readonly ms: number;
 }
 
 /** Counts requests of every door by model. `now` is the time since the epoch in milliseconds. */
 export class Statistics {
   readonly #models = new Map<string, Sums>();
   readonly #now: () => number;
+  readonly #observers: ((model: string, served: Served) => void)[] = [];
 
   constructor(now: () => number) {
     this.#now = now;
   }
 
-  add(model: string, { isSuccess, totalMs, queueMs, computeMs, cells }: Served): void {
+  /** `observer` is told of every request from here on. */
+  observe(observer: (model: string, served: Served) => void): void {
+    this.#observers.push(observer);
+  }
+
+  add(model: string, served: Served): void {
+    for (const observer of this.#observers) observer(model, served);
+    const { code, totalMs, queueMs, computeMs, cells } = served;
     const sums = this.#of(model);
-    if (!isSuccess) {
+    if (code !== "OK") {
       sums.fail.add(totalMs);
+      const reason = TRITON_REASONS[code] ?? "OTHER";
+      sums.reasons[reason] = (sums.reasons[reason] ?? 0) + 1;
       return;
     }
     sums.lastMs = Math.round(this.#now());
@@ -46,6 +76,17 @@ export class Statistics {
     sums.success.add(totalMs);
     sums.queue.add(queueMs);
     sums.compute.add(computeMs);
+  }
+
+  /** The sums that Triton's metrics have; failures by Triton's reasons. */
+  sums(model: string): {
+    readonly success: Totals;
+    readonly queue: Totals;
+    readonly compute: Totals;
+    readonly fail: Readonly<Record<string, number>>;
+  } {
+    const { success, queue, compute, reasons } = this.#of(model);
+    return { success: success.totals, queue: queue.totals, compute: compute.totals, fail: reasons };
   }
 
   /** Triton's `ModelStatistics` with the names of its proto. An inference is a request, an execution is one cell of one. */
@@ -79,7 +120,7 @@ export class Statistics {
     let sums = this.#models.get(model);
     if (!sums) {
       const [success, fail, queue, compute] = [new Sum(), new Sum(), new Sum(), new Sum()];
-      sums = { lastMs: 0, inferences: 0, cells: 0, success, fail, queue, compute };
+      sums = { lastMs: 0, inferences: 0, cells: 0, success, fail, queue, compute, reasons: {} };
       this.#models.set(model, sums);
     }
     return sums;
@@ -95,6 +136,10 @@ class Sum {
     this.#ms += ms;
   }
 
+  get totals(): Totals {
+    return { count: this.#count, ms: this.#ms };
+  }
+
   get value(): Duration {
     return { count: this.#count, ns: Math.round(this.#ms * 1e6) };
   }
@@ -105,29 +150,44 @@ export type Doorway = Pick<Runtime, "models" | "submit" | "open" | "stats">;
 
 /** The runtime, with every request and session that is handed to it counted when it ends. */
 export function counted(runtime: Runtime, statistics: Statistics): Doorway {
-  const count = (model: string, listener: Listener): Listener => {
+  const count = (model: string, listener: Listener, isSession: boolean): Listener => {
     const startMs = performance.now();
-    const add = (isSuccess: boolean, { queueMs, computeMs, cells }: Usage) =>
-      statistics.add(model, { isSuccess, totalMs: performance.now() - startMs, queueMs, computeMs, cells });
+    let firstMs = 0;
+    let outputs = 0;
+    const add = (code: Served["code"], { queueMs, computeMs, cells }: Usage) => {
+      const nowMs = performance.now();
+      const totalMs = nowMs - startMs;
+      const first = outputs > 0 ? { firstMs: firstMs - startMs } : {};
+      const each = outputs > 1 ? { perOutputMs: (nowMs - firstMs) / (outputs - 1) } : {};
+      statistics.add(model, { code, totalMs, queueMs, computeMs, cells, ...first, ...each });
+    };
+    const { output } = listener;
+    const timed: Listener["output"] = (step) => {
+      // The last one comes with the result, so the clock is read twice per request and not at every output.
+      if (outputs++ === 0) firstMs = performance.now();
+      output!(step);
+    };
     return {
       ...listener,
+      // A session's outputs follow its inputs, so their times say how fast the client is.
+      ...(output && !isSession ? { output: timed } : {}),
       done: (result) => {
-        add(true, result.usage);
+        add("OK", result.usage);
         listener.done(result);
       },
       failed: (fault) => {
-        add(false, NO_USAGE);
+        add(fault.code, NO_USAGE);
         listener.failed(fault);
       },
       suspended: (state) => {
-        add(true, NO_USAGE);
+        add("OK", NO_USAGE);
         listener.suspended?.(state);
       },
     };
   };
   const countForks = (model: string, session: SessionHandle): SessionHandle => ({
     ...session,
-    fork: (listener) => countForks(model, session.fork(count(model, listener))),
+    fork: (listener) => countForks(model, session.fork(count(model, listener, true))),
   });
   return {
     get models() {
@@ -135,9 +195,9 @@ export function counted(runtime: Runtime, statistics: Statistics): Doorway {
     },
     stats: () => runtime.stats(),
     submit: (model, inputs, options, listener) =>
-      runtime.submit(model, inputs, options, count(model, listener)),
+      runtime.submit(model, inputs, options, count(model, listener, false)),
     open: (model, options, listener) =>
-      countForks(model, runtime.open(model, options, count(model, listener))),
+      countForks(model, runtime.open(model, options, count(model, listener, true))),
   };
 }
 
