@@ -1,10 +1,26 @@
 import type { CellSpec, Matrix, RecurrentWeights } from "../src/core/cell.ts";
+import type { Pause } from "./kernel.ts";
 
 /**
  * What each token adds to the gates: embedding times input weights plus the biases that need no state, `[tokens, gates]`.
  * Summed in float64, rounded once.
  */
 export function inputTable(cell: CellSpec): Matrix {
+  const pieces = tableInPieces(cell);
+  let piece = pieces.next();
+  while (!piece.done) piece = pieces.next();
+  return piece.value;
+}
+
+/** As `inputTable`, which takes seconds for a large vocabulary; waits for `pause` about every millisecond. */
+export async function inputTableWith(cell: CellSpec, pause: Pause): Promise<Matrix> {
+  const pieces = tableInPieces(cell);
+  let piece = pieces.next();
+  for (; !piece.done; piece = pieces.next()) await pause();
+  return piece.value;
+}
+
+function* tableInPieces(cell: CellSpec): Generator<void, Matrix> {
   const { body } = cell;
   if (!("embedding" in body) || !body.embedding) throw new Error(`cell '${cell.name}' takes no tokens`);
   const { embedding } = body;
@@ -12,6 +28,7 @@ export function inputTable(cell: CellSpec): Matrix {
   const bias =
     body.kind === "tree-leaf" ? body.bias : foldedBias(body.kind === "gru" ? "gru" : "lstm", body.weights);
   const data = new Float32Array(embedding.rows * weights.rows);
+  const tokensOfPiece = Math.ceil(PIECE / (weights.rows * weights.columns));
   for (let token = 0; token < embedding.rows; token++) {
     for (let gate = 0; gate < weights.rows; gate++) {
       let sum = bias[gate]!;
@@ -20,9 +37,13 @@ export function inputTable(cell: CellSpec): Matrix {
       for (let k = 0; k < weights.columns; k++) sum += embedding.data[e + k]! * weights.data[w + k]!;
       data[token * weights.rows + gate] = sum;
     }
+    if (token % tokensOfPiece === tokensOfPiece - 1) yield;
   }
   return { rows: embedding.rows, columns: weights.rows, data };
 }
+
+/** Products of about a millisecond. */
+const PIECE = 1_000_000;
 
 /** Both biases where the state's needs no state: all gates of an LSTM, and those of a GRU but the last. In float64. */
 export function foldedBias(

@@ -10,6 +10,8 @@ export interface Kernel {
   readonly rowsAreIndependent: boolean;
   /** Most rows times steps of one task. */
   readonly maxBatch: number;
+  /** Bytes of weights, state rows and buffers that it holds now, without what a library below it adds. @default not counted */
+  readonly bytes?: number;
 
   /** Makes room for slots `0 ... count - 1`; keeps what is there. */
   reserve(count: number): void;
@@ -42,7 +44,15 @@ export interface Kernel {
 }
 
 /** Loads cells onto a device. Throws INVALID_REQUEST for a cell that the kernel cannot compute. */
-export type KernelFactory = (cells: readonly CellSpec[]) => Promise<Kernel>;
+export type KernelFactory = (cells: readonly CellSpec[], options?: KernelFactoryOptions) => Promise<Kernel>;
+
+export interface KernelFactoryOptions {
+  /** To be waited for between pieces of long work, where the kernel can: others use the thread meanwhile. @default no wait */
+  readonly pause?: Pause;
+}
+
+/** Resolves when work may go on that lends its thread to others. */
+export type Pause = () => void | Promise<void>;
 
 export type Values = Float32Array | Int32Array;
 

@@ -30,6 +30,12 @@ export class StateRows {
     this.#latest = new Uint8Array(cells);
   }
 
+  /** What its rows take. */
+  get bytes(): number {
+    const places = this.#home.byteLength + this.#row.byteLength;
+    return this.#banks.reduce((sum, { values }) => sum + values.byteLength, this.#slab.byteLength + places);
+  }
+
   /** Which of a cell's two banks the next task reads; it writes the other. */
   side(cell: number): 0 | 1 {
     return this.#latest[cell] as 0 | 1;

@@ -54,35 +54,63 @@ export interface Task {
  * or outranked by a higher class. Gao et al., "Low Latency RNN Inference with Cellular Batching", EuroSys 2018, section 4.
  */
 export class Scheduler {
-  readonly types: readonly CellType[];
+  /** By number; `REMOVED` where there is none any more. */
+  readonly #types: CellType[] = [];
   readonly #policy: Policy;
   readonly #maxTasks: number;
+  readonly #workers: number;
   readonly #table = new Subgraphs();
-  readonly #waiting: Heap<number>[];
+  readonly #waiting: Heap<number>[] = [];
   /** By type: subgraphs that wait; its heap may also hold entries of some that left. */
-  readonly #waitingCount: Int32Array;
+  readonly #waitingCount: number[] = [];
   #size = 0;
   /** By type, then by worker: the subgraphs that hold a row place. */
-  readonly #places: Places[][];
-  readonly #running: Int32Array;
+  readonly #places: Places[][] = [];
+  readonly #running: number[] = [];
   /** By type: lists of completed tasks, for the next ones. */
-  readonly #spare: Int32Array[][];
+  readonly #spare: Int32Array[][] = [];
   /** By type: decisions that passed it over. By family: decisions so far when it was last chosen. */
-  readonly #waited: Int32Array;
+  readonly #waited: number[] = [];
   readonly #familyChosen = new Map<number, number>();
   #decisions = 0;
 
   constructor(options: SchedulerOptions) {
-    this.types = options.types;
     this.#policy = options.policy;
     this.#maxTasks = options.maxTasksToSubmit ?? 1;
-    this.#waiting = options.types.map(() => new Heap<number>((a, b) => this.#table.before(a, b)));
-    this.#waitingCount = new Int32Array(options.types.length);
-    this.#running = new Int32Array(options.types.length);
-    this.#spare = options.types.map(() => []);
-    this.#waited = new Int32Array(options.types.length);
-    const workers = Array.from({ length: options.workers ?? 1 });
-    this.#places = options.types.map((type) => workers.map(() => new Places(type.maxBatch)));
+    this.#workers = options.workers ?? 1;
+    this.addTypes(options.types);
+  }
+
+  /** Adds types with numbers that follow each other, those of removed types first; answers the first. */
+  addTypes(types: readonly CellType[]): number {
+    let first = 0;
+    const isFree = (at: number) => at >= this.#types.length || this.#types[at] === REMOVED;
+    while (!types.every((_, i) => isFree(first + i))) first++;
+    types.forEach((type, i) => {
+      const at = first + i;
+      this.#types[at] = type;
+      this.#waiting[at] = new Heap<number>((a, b) => this.#table.before(a, b));
+      this.#waitingCount[at] = 0;
+      this.#running[at] = 0;
+      this.#spare[at] = [];
+      this.#waited[at] = 0;
+      this.#places[at] = Array.from({ length: this.#workers }, () => new Places(type.maxBatch));
+    });
+    return first;
+  }
+
+  /** Forgets `count` types from `first` on, none of which has a subgraph left. */
+  removeTypes(first: number, count: number): void {
+    for (let type = first; type < first + count; type++) {
+      this.#waiting[type]!.filter((id) => {
+        this.#dropEntry(id);
+        return false;
+      });
+      this.#familyChosen.delete(this.#types[type]!.family ?? 0);
+      this.#types[type] = REMOVED;
+      this.#spare[type] = [];
+      this.#places[type] = Array.from({ length: this.#workers }, () => NO_PLACES);
+    }
   }
 
   /** Subgraphs that are known and not done. */
@@ -165,7 +193,7 @@ export class Scheduler {
   /** Cells that could run now, over all types. */
   get ready(): number {
     let ready = 0;
-    this.types.forEach((_, type) => {
+    this.#types.forEach((_, type) => {
       ready += this.#waitingOf(type);
       for (const places of this.#places[type]!) ready += places.count;
     });
@@ -177,7 +205,7 @@ export class Scheduler {
     const first = this.next(worker);
     if (!first) return [];
     const tasks = [first];
-    const minimum = this.types[first.type]!.minBatch ?? 1;
+    const minimum = this.#types[first.type]!.minBatch ?? 1;
     while (tasks.length < this.#maxTasks) {
       if (this.#readyFor(first.type, worker) < minimum) break;
       const task = this.#form(first.type, worker);
@@ -191,7 +219,7 @@ export class Scheduler {
   next(worker: number): Task | undefined {
     let only = -1;
     let kinds = 0;
-    for (let type = 0; type < this.types.length; type++) {
+    for (let type = 0; type < this.#types.length; type++) {
       if (this.#readyFor(type, worker) === 0) {
         this.#waited[type] = 0;
         continue;
@@ -202,14 +230,14 @@ export class Scheduler {
     if (kinds === 0) return undefined;
     const type = kinds === 1 ? only : this.#choose(worker);
     this.#waited[type] = 0;
-    this.#familyChosen.set(this.types[type]!.family ?? 0, ++this.#decisions);
+    this.#familyChosen.set(this.#types[type]!.family ?? 0, ++this.#decisions);
     return this.#form(type, worker);
   }
 
   /** Asks the policy which of several types that are ready comes next. */
   #choose(worker: number): number {
     const groups: ReadyGroup[] = [];
-    this.types.forEach(({ maxBatch, priority, family = 0 }, type) => {
+    this.#types.forEach(({ maxBatch, priority, family = 0 }, type) => {
       const ready = this.#readyFor(type, worker);
       if (ready === 0) return;
       groups.push({
@@ -252,7 +280,7 @@ export class Scheduler {
 
   #wait(id: number): void {
     const table = this.#table;
-    if (this.#places[0]!.length > 1 && table.inFlight[id]! > 0) {
+    if (this.#workers > 1 && table.inFlight[id]! > 0) {
       table.state[id] = PINNED;
       return;
     }
@@ -373,7 +401,7 @@ export class Scheduler {
     if (this.#places[type]!.length > 1) this.#takeOver(type, worker);
     const ready = places.count + this.#waitingOf(type);
     if (ready === 0) return undefined;
-    const { maxBatch, cost } = this.types[type]!;
+    const { maxBatch, cost } = this.#types[type]!;
     const limit = cost ? Math.min(maxBatch, cost.cut(ready)) : maxBatch;
     while (places.count > limit) this.#displace(places, this.#lowest(places));
     while (places.count < limit && this.#place(type, worker, places));
@@ -469,7 +497,7 @@ export class Scheduler {
 
   /** As many steps as all rows have known input for, where few rows make more than one step per call pay. */
   #stepsOf(type: number, places: Places): number {
-    const { stepSizes, maxStepRows = 0, maxStepCells = Number.POSITIVE_INFINITY } = this.types[type]!;
+    const { stepSizes, maxStepRows = 0, maxStepCells = Number.POSITIVE_INFINITY } = this.#types[type]!;
     if (!stepSizes || places.count > maxStepRows || this.#waitingOf(type) > 0) return 1;
     let known = Math.floor(maxStepCells / Math.max(1, places.count));
     for (let row = 0; row < places.count; row++) {
@@ -515,3 +543,7 @@ class Places {
     table.place[last] = row;
   }
 }
+
+/** Stands where a type was removed. */
+const REMOVED: CellType = { name: "removed", priority: 0, maxBatch: 1 };
+const NO_PLACES = new Places(0);

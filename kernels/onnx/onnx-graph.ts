@@ -9,11 +9,13 @@ import { givenGraph } from "./step-graph.ts";
 /** Runs a given ONNX graph on padded batches. */
 export class OnnxGraphKernel implements GraphKernel {
   readonly cell: CellSpec;
+  readonly bytes: number;
   readonly #session: Session;
   readonly #outputs: readonly string[];
 
-  private constructor(cell: CellSpec, session: Session) {
+  private constructor(cell: CellSpec, session: Session, bytes: number) {
     this.cell = cell;
+    this.bytes = bytes;
     this.#session = session;
     this.#outputs = cell.outputs.map(({ name }) => `out/${name}`);
   }
@@ -22,7 +24,7 @@ export class OnnxGraphKernel implements GraphKernel {
   static async load(cell: CellSpec, options: SessionOptions): Promise<OnnxGraphKernel> {
     const { onnx } = givenGraph(cell);
     try {
-      return new OnnxGraphKernel(cell, await loadSession(onnx, options));
+      return new OnnxGraphKernel(cell, await loadSession(onnx, options), onnx.byteLength);
     } catch (error) {
       throw new Fault(
         "INVALID_REQUEST",

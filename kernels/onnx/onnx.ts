@@ -1,17 +1,15 @@
 import { Tensor } from "onnxruntime-node";
 import type { CellSpec } from "../../src/core/cell.ts";
 import { sizeOf, type TensorSpec } from "../../src/core/tensor.ts";
-import { inputTable } from "../input-table.ts";
-import { type Kernel, type KernelTask, stateLayout, type Values } from "../kernel.ts";
+import { type Kernel, type KernelTask, type Pause, stateLayout, type Values } from "../kernel.ts";
 import { StateRows } from "../state-rows.ts";
-import { attentionGraph } from "./attention-graph.ts";
-import type { CellGraph, Port } from "./cell-graph.ts";
-import { lstmOperatorGraph, recurrentGraph, simpleGraph } from "./graphs.ts";
+import type { Port } from "./cell-graph.ts";
+import { FORM_LIMITS, type Form, type FormLimits, formsOf } from "./forms.ts";
 import { improveGraph, type Rewrite } from "./improve.ts";
 import { loadSession, type Session, type Tensors } from "./session.ts";
 import { givenGraph } from "./step-graph.ts";
 
-export interface OnnxOptions {
+export interface OnnxOptions extends Partial<FormLimits> {
   /** Threads of one call; more than 1 pays only where no other engine wants the core. @default 1 */
   readonly threads?: number;
   /**
@@ -19,17 +17,8 @@ export interface OnnxOptions {
    * every step, and given graphs are not rewritten: their rewrites are chosen by time on the CPU. @default ["cpu"]
    */
   readonly providers?: readonly string[];
-  /** Most rows times steps of one task; 1 or more. Costs that many rows of every state, input and output, twice. @default 256 */
-  readonly maxBatch?: number;
-  /** Numbers of steps that one call may take, ascending from 1; the LSTM operator also takes more. @default [1, 2, 4, 8] */
-  readonly stepSizes?: readonly number[];
-  /**
-   * Bytes that the pre-multiplied input table of one cell may take; a cell whose table is larger looks its embedding up
-   * and multiplies at every step, 1.6 to 5 times slower. @default 256 MiB
-   */
-  readonly tableBytes?: number;
-  /** Bytes that copies of a cell's weights for several steps per call may take. @default 256 MiB */
-  readonly stepBytes?: number;
+  /** Waited for between the pieces of loading, so that others may use the thread; a piece is one graph at most. @default no wait */
+  readonly pause?: Pause;
 }
 
 /** Runs cells with ONNX Runtime on the CPU. */
@@ -45,6 +34,7 @@ export class OnnxKernel implements Kernel {
   readonly #layout: ReturnType<typeof stateLayout>;
   /** As the layout. */
   readonly #states: readonly StateRows[];
+  readonly #weightBytes: number;
   #slots = 0;
 
   private constructor(
@@ -54,6 +44,7 @@ export class OnnxKernel implements Kernel {
     maxBatch: number,
   ) {
     this.cells = cells;
+    this.#weightBytes = forms.flat().reduce((sum, { graph }) => sum + graph.onnx.byteLength, 0);
     this.rewrites = rewrites;
     this.maxBatch = maxBatch;
     this.#layout = stateLayout(cells);
@@ -72,34 +63,40 @@ export class OnnxKernel implements Kernel {
 
   /** Throws INVALID_REQUEST where a given graph cannot be used. */
   static async load(cells: readonly CellSpec[], options: OnnxOptions = {}): Promise<OnnxKernel> {
-    const {
-      threads = 1,
-      providers,
-      maxBatch = 256,
-      tableBytes = BUDGET,
-      stepBytes = BUDGET,
-      stepSizes = STEP_SIZES,
-    } = options;
+    const { threads = 1, providers, pause = () => {} } = options;
     const sessionOptions = { threads, ...(providers ? { providers } : {}) };
+    const limits = { ...FORM_LIMITS, ...options };
     const forms: LoadedForm[][] = [];
     const rewrites: (readonly Rewrite[])[] = [];
-    for (const cell of cells) {
-      const loaded: LoadedForm[] = [];
-      const given =
-        cell.body.kind !== "graph"
-          ? undefined
-          : providers
-            ? { graph: givenGraph(cell), rewrites: [] }
-            : await improveGraph(cell, givenGraph(cell), threads);
-      rewrites.push(given?.rewrites ?? []);
-      for (const form of formsOf(cell, given?.graph, { maxBatch, tableBytes, stepBytes, stepSizes })) {
-        loaded.push({ ...form, session: await loadSession(form.graph.onnx, sessionOptions) });
+    try {
+      for (const cell of cells) {
+        const loaded: LoadedForm[] = [];
+        forms.push(loaded);
+        const given =
+          cell.body.kind !== "graph"
+            ? undefined
+            : providers
+              ? { graph: givenGraph(cell), rewrites: [] }
+              : await improveGraph(cell, givenGraph(cell), threads);
+        rewrites.push(given?.rewrites ?? []);
+        for await (const form of formsOf(cell, given?.graph, limits, pause)) {
+          await pause();
+          loaded.push({ ...form, session: await loadSession(form.graph.onnx, sessionOptions) });
+        }
+        await pause();
       }
-      forms.push(loaded);
+    } catch (error) {
+      for (const { session } of forms.flat()) await session.dispose();
+      throw error;
     }
-    const kernel = new OnnxKernel(cells, forms, rewrites, maxBatch);
-    kernel.rowsAreIndependent = await kernel.#checkRows();
+    const kernel = new OnnxKernel(cells, forms, rewrites, limits.maxBatch);
+    kernel.rowsAreIndependent = await kernel.#checkRows(pause);
     return kernel;
+  }
+
+  get bytes(): number {
+    const held = [...this.#states, ...this.#programs];
+    return held.reduce((sum, { bytes }) => sum + bytes, this.#weightBytes);
   }
 
   reserve(count: number): void {
@@ -154,81 +151,17 @@ export class OnnxKernel implements Kernel {
   }
 
   /** Whether each cell gives a row the same bits alone and in company. */
-  async #checkRows(): Promise<boolean> {
-    for (const program of this.#programs) if (!(await program.checkRows())) return false;
+  async #checkRows(pause: Pause): Promise<boolean> {
+    for (const program of this.#programs) {
+      await pause();
+      if (!(await program.checkRows())) return false;
+    }
     return true;
   }
 }
 
-const BUDGET = 256 * 2 ** 20;
-
-interface Form {
-  /** Steps of one call; 0 where the graph takes any number, of which `sizes` are used. */
-  readonly steps: number;
-  readonly sizes?: readonly number[];
-  readonly graph: CellGraph;
-}
-
 interface LoadedForm extends Form {
   readonly session: Session;
-}
-
-const STEP_SIZES = [1, 2, 4, 8];
-/** They cost no graph of their own there. */
-const OPERATOR_STEP_SIZES = [3, 6, 12, 16, 24, 32];
-
-function formsOf(
-  cell: CellSpec,
-  given: CellGraph | undefined,
-  { maxBatch, tableBytes, stepBytes, stepSizes }: Required<Omit<OnnxOptions, "threads" | "providers">>,
-): Form[] {
-  const { body } = cell;
-  if (given) {
-    // Without states a step is a row like any other.
-    return [
-      cell.states.length > 0
-        ? { steps: 1, graph: given }
-        : { steps: 0, sizes: anySize(stepSizes, maxBatch), graph: given },
-    ];
-  }
-  if (body.kind !== "lstm" && body.kind !== "gru" && body.kind !== "lstm-attention") {
-    const table = body.kind === "tree-leaf" && body.embedding ? inputTable(cell) : undefined;
-    return [{ steps: 1, graph: simpleGraph(cell, table) }];
-  }
-  const { stateWeights, inputWeights } = body.weights;
-  const withTable = body.embedding && body.embedding.rows * inputWeights.rows * 4 <= tableBytes;
-  const table = withTable ? inputTable(cell) : undefined;
-  if (body.kind === "lstm-attention") return [{ steps: 1, graph: attentionGraph(cell, table) }];
-  // The operator has no quantised form that keeps rows apart.
-  const quantized = body.quantize !== undefined;
-  if (
-    body.kind === "lstm" &&
-    !body.embedding &&
-    !quantized &&
-    !cell.outputs.some(({ name }) => name === "c")
-  ) {
-    return [
-      {
-        steps: 0,
-        sizes: anySize(stepSizes, maxBatch),
-        graph: lstmOperatorGraph(cell),
-      },
-    ];
-  }
-  const bytes = 4 * (stateWeights.data.length + (table ?? inputWeights).data.length);
-  const single = cell.outputs.some(({ name }) => name === "c");
-  return stepSizes
-    .filter(
-      (steps) => steps === 1 || (!single && steps <= maxBatch && bytes * (stepSizes.length - 1) <= stepBytes),
-    )
-    .map((steps) => ({ steps, graph: recurrentGraph(cell, steps, table) }));
-}
-
-/** Numbers of steps for a graph that takes any. */
-function anySize(stepSizes: readonly number[], maxBatch: number): number[] {
-  return [...new Set([...stepSizes, ...OPERATOR_STEP_SIZES])]
-    .filter((steps) => steps <= maxBatch)
-    .sort((a, b) => a - b);
 }
 
 /** One cell's sessions and buffers. */
@@ -269,6 +202,11 @@ class Program {
       : Array.from({ length: cell.reads }, () =>
           cell.states.map(({ shape }) => new Float32Array(maxBatch * sizeOf(shape))),
         );
+  }
+
+  get bytes(): number {
+    const buffers = [...this.inputs, ...this.#outputs, ...this.#gathered.flat()];
+    return buffers.reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
   run(task: KernelTask): void | Promise<void> {

@@ -29,6 +29,15 @@ export class ReferenceKernel implements Kernel {
     this.#outputs = cells.map(({ outputs }) => room(outputs));
   }
 
+  get bytes(): number {
+    const buffers = [
+      ...this.#inputs,
+      ...this.#outputs,
+      ...this.#slots.map((states) => Object.values(states)),
+    ].flat();
+    return buffers.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
   reserve(count: number): void {
     while (this.#slots.length < count) {
       this.#slots.push({});

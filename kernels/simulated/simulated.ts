@@ -44,6 +44,11 @@ export class SimulatedKernel implements Kernel {
     this.#size = stateLayout(cells).reduce((sum, { size }) => sum + size, 0);
   }
 
+  get bytes(): number {
+    const buffers = [...this.#inputs, ...this.#outputs].flat();
+    return buffers.reduce((sum, { byteLength }) => sum + byteLength, this.#slots.byteLength);
+  }
+
   reserve(count: number): void {
     if (count <= this.#slots.length) return;
     const slots = new Int32Array(count);

@@ -6,6 +6,7 @@ import { Fault } from "../core/faults.ts";
 import { type ImportOptions, importFile } from "./import.ts";
 import { inspect } from "./inspect.ts";
 import { listModels } from "./models.ts";
+import { addRepositoryOptions } from "./repository-options.ts";
 import { runModel } from "./run.ts";
 import type { ServeOptions } from "./serve.ts";
 import { findSpeech } from "./vad.ts";
@@ -17,8 +18,7 @@ const program = new Command("cellbatch")
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : USAGE))
   .showHelpAfterError();
 
-program
-  .command("serve")
+addRepositoryOptions(program.command("serve"))
   .description("serve models over WebSocket, HTTP and gRPC until SIGTERM or SIGINT")
   .option("--host <address>", "address to listen on", "127.0.0.1")
   .option("--port <number>", "port to listen on; 0 takes a free one", integer(0, 65_535), 8080)
@@ -55,7 +55,7 @@ program
   )
   .option(
     "--drain-ms <ms>",
-    "how long running requests may go on after SIGTERM",
+    "how long running requests may go on after SIGTERM, or once their model version is unloaded",
     integer(0, 3_600_000),
     10_000,
   )

@@ -1,12 +1,15 @@
-import { pino } from "pino";
+import { type Logger, pino } from "pino";
 import type { PolicyName } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
+import { ModelRepository } from "../repository/repository.ts";
 import { createRuntime } from "../runtime/create.ts";
+import type { Runtime } from "../runtime/types.ts";
 import { type Server, startServer } from "../server/server.ts";
 import { modelLine } from "./models.ts";
 import { modelPaths } from "./paths.ts";
+import type { RepositoryOptions } from "./repository-options.ts";
 
-export interface ServeOptions {
+export interface ServeOptions extends RepositoryOptions {
   readonly host: string;
   readonly port: number;
   readonly grpcPort?: number;
@@ -41,13 +44,15 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
   } = options;
   const log = pino({ level: options.logLevel }, pino.destination(2));
   const started = performance.now();
-  const { paths, missing } = modelPaths(options.model);
+  const { paths, missing } = options.models === undefined ? modelPaths(options.model) : NO_PATHS;
+  const { memoryLimit } = options;
   const runtime = await createRuntime({
     models: paths,
     threads,
     device,
     maxActive,
     policy,
+    ...(memoryLimit === undefined ? {} : { memoryLimit }),
     ...(engines === undefined ? {} : { engines }),
     ...(provider === undefined ? {} : { providers: provider }),
     ...(kernel === undefined ? {} : { kernel }),
@@ -55,8 +60,12 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
   });
   const unexpected = (error: unknown) =>
     log.error({ err: error }, "a request failed for no fault of its own");
-  const grpc = grpcPort === undefined ? {} : { grpcPort };
-  const server = await startServer({ runtime, host, port, ...grpc, version, unexpected }).catch(
+  const repository = repositoryOf(options, runtime, log);
+  const optional = {
+    ...(grpcPort === undefined ? {} : { grpcPort }),
+    ...(repository ? { repository } : {}),
+  };
+  const server = await startServer({ runtime, host, port, ...optional, version, unexpected }).catch(
     async (error: NodeJS.ErrnoException) => {
       await runtime.close(0);
       if (error.code !== "EADDRINUSE") throw error;
@@ -64,6 +73,11 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
       throw new Fault("INTERNAL", message);
     },
   );
+  // The server answers meanwhile, and says that it is not ready.
+  await repository?.start().catch(async (error) => {
+    await shutDown(server, runtime, repository, 0);
+    throw error;
+  });
   for (const model of runtime.models) print(modelLine(model));
   for (const { name, reason } of missing) print(`${name.padEnd(12)} not served: ${reason}`);
   const address = `${host.includes(":") ? `[${host}]` : host}:${server.port}`;
@@ -88,15 +102,54 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
   };
   await untilSignal();
   clearInterval(watch);
-  await shutDown(server, () => runtime.close(drainMs), drainMs);
+  await shutDown(server, runtime, repository, drainMs);
   const { accepted, completed, failed } = runtime.stats();
   log.info({ accepted, completed, failed }, "stopped");
   print(`Stopped: ${accepted} accepted, ${completed} completed, ${failed} failed.`);
 }
 
-async function shutDown(server: Server, closeRuntime: () => Promise<void>, drainMs: number): Promise<void> {
+async function shutDown(
+  server: Server,
+  runtime: Runtime,
+  repository: ModelRepository | undefined,
+  drainMs: number,
+): Promise<void> {
+  // A load that is under way ends with the runtime.
+  const closed = repository?.close();
   await server.close(drainMs);
-  await closeRuntime();
+  await runtime.close(drainMs);
+  await closed;
+}
+
+const NO_PATHS = { paths: [], missing: [] } as const;
+
+/** The folder of models, where there is one. Throws INVALID_REQUEST for options that need one. */
+function repositoryOf(options: ServeOptions, runtime: Runtime, log: Logger): ModelRepository | undefined {
+  const { models: dir, watch, modelControl, loadModel, modelVersions, drainMs } = options;
+  const refuse = (message: string) => {
+    throw new Fault("INVALID_REQUEST", message);
+  };
+  if (watch && modelControl === "explicit")
+    refuse("--watch loads what changes, with --model-control explicit clients decide: choose one");
+  if (loadModel && modelControl !== "explicit") refuse("--load-model needs --model-control explicit");
+  if (dir === undefined) {
+    if (watch || modelControl === "explicit")
+      refuse("--watch and --model-control need a folder: --models <dir>");
+    return undefined;
+  }
+  return new ModelRepository({
+    dir,
+    runtime,
+    control: watch ? "watch" : modelControl,
+    versions: modelVersions,
+    drainMs,
+    ...(loadModel ? { initial: loadModel } : {}),
+    tell: (event) => {
+      const { kind, ...about } = event;
+      if (kind === "refused") log.error(about, "a model was refused; what was loaded before stays");
+      else log.info(about, `a model was ${kind}`);
+    },
+  });
 }
 
 function untilSignal(): Promise<void> {

@@ -14,6 +14,7 @@ export const faults = {
   SHUTTING_DOWN: { http: 503, grpc: 14, retry: true },
   INTERNAL: { http: 500, grpc: 13, retry: true },
   UNSUPPORTED: { http: 501, grpc: 12, retry: false },
+  UNAVAILABLE: { http: 503, grpc: 14, retry: false },
 } as const satisfies Record<string, { http: number; grpc: number; retry: boolean }>;
 
 export type FaultCode = keyof typeof faults;

@@ -10,7 +10,7 @@ import type { BeamSearch } from "./beam.ts";
 import { checkInput, RequestGraph, runsBefore } from "./graph.ts";
 import { GraphLane, GraphRequest, writeGraphAnswer } from "./graph-lane.ts";
 import { command, type EngineOptions, event, readOptions } from "./messages.ts";
-import { TaskMeter, writeMeters } from "./meters.ts";
+import { sumBy, TaskMeter, writeMeters } from "./meters.ts";
 import type { LoadedModel } from "./model.ts";
 import type { RunOutput } from "./outputs.ts";
 import { PacketReader, PacketWriter } from "./packet.ts";
@@ -34,12 +34,15 @@ export class Engine {
   cells = 0;
   tasks = 0;
   rows = 0;
-  readonly #models: readonly (LoadedModel | GraphLane)[];
-  readonly #lanes: readonly GraphLane[];
+  /** What its kernels hold. */
+  bytes = 0;
+  /** By the number that requests name. */
+  readonly #models: (LoadedModel | GraphLane | undefined)[] = [];
+  #lanes: readonly GraphLane[] = [];
   readonly #clock: Clock;
   readonly #scheduler: Scheduler;
   /** By type of the scheduler. */
-  readonly #modelOf: LoadedModel[] = [];
+  readonly #modelOf: (LoadedModel | undefined)[] = [];
   readonly #requests = new Map<number, Request | GraphRequest>();
   /** By number of the subgraph. */
   readonly #runs: EngineRun[] = [];
@@ -48,33 +51,67 @@ export class Engine {
   readonly #holders = new Map<number, Values[]>();
   readonly #deadlines = new Heap<Request | GraphRequest>((a, b) => a.deadlineMs < b.deadlineMs);
   /** Room for the slots of one task. */
-  readonly #reads: Int32Array;
-  readonly #writes: Int32Array;
+  #reads = new Int32Array(0);
+  #writes = new Int32Array(0);
   #arrivals = 0;
-  /** When the present task was chosen, and how long all decisions took. */
+  /** When the present task was chosen, how long all decisions took, and how many there were. */
   #taskMs = 0;
   #scheduleMs = 0;
+  #decisions = 0;
   /** By type, and by model that is a whole graph. */
-  readonly #meters: TaskMeter[] = [];
+  readonly #meters: (TaskMeter | undefined)[] = [];
   readonly #laneMeters = new Map<GraphLane, TaskMeter>();
   /** Where the search for a due batch begins, so that no lane waits for the others; and whose turn it is. */
   #firstLane = 0;
   #isLanesTurn = false;
 
-  constructor({ models: all, policy, clock }: EngineSettings) {
-    this.#models = all;
+  constructor({ models, policy, clock }: EngineSettings) {
     this.#clock = clock;
-    this.#lanes = all.filter((model) => model instanceof GraphLane);
-    const models = all.filter((model): model is LoadedModel => !(model instanceof GraphLane));
-    for (const model of models) {
-      model.firstType = this.#modelOf.length;
-      for (const _ of model.types) this.#modelOf.push(model);
+    this.#scheduler = new Scheduler({ types: [], policy });
+    models.forEach((model, number) => this.add(number, model));
+  }
+
+  /** Takes in a model; requests name it by `number`, which no other has. */
+  add(number: number, model: LoadedModel | GraphLane): void {
+    this.#models[number] = model;
+    if (model instanceof GraphLane) this.#lanes = [...this.#lanes, model];
+    else {
+      model.firstType = this.#scheduler.addTypes(model.types.map((type) => ({ ...type, family: number })));
+      model.types.forEach((_, cell) => {
+        this.#modelOf[model.firstType + cell] = model;
+      });
+      const most = Math.max(this.#writes.length, model.kernel.maxBatch);
+      this.#reads = new Int32Array(2 * most);
+      this.#writes = new Int32Array(most);
     }
-    const types = models.flatMap((model, family) => model.types.map((type) => ({ ...type, family })));
-    this.#scheduler = new Scheduler({ types, policy });
-    const most = Math.max(1, ...models.map(({ kernel }) => kernel.maxBatch));
-    this.#reads = new Int32Array(2 * most);
-    this.#writes = new Int32Array(most);
+    this.#weigh();
+  }
+
+  /** Takes a model out and frees what it held. Requests of it that have not ended fail with MODEL_NOT_READY. */
+  async remove(number: number): Promise<void> {
+    const model = this.#models[number];
+    if (!model) return;
+    for (const request of this.#requests.values()) {
+      if ((request instanceof GraphRequest ? request.lane : request.model) === model)
+        this.#endWith(request, "MODEL_NOT_READY", `model '${model.definition.name}' was unloaded`);
+    }
+    this.#models[number] = undefined;
+    this.#lanes = this.#lanes.filter((lane) => lane !== model);
+    if (model instanceof GraphLane) this.#laneMeters.delete(model);
+    else {
+      this.#scheduler.removeTypes(model.firstType, model.types.length);
+      for (const key of this.#holders.keys()) {
+        if (this.#modelOf[Math.floor(key / MOST_INPUTS)] === model) this.#holders.delete(key);
+      }
+      this.#modelOf.fill(undefined, model.firstType, model.firstType + model.types.length);
+      this.#meters.fill(undefined, model.firstType, model.firstType + model.types.length);
+    }
+    this.#weigh();
+    await (model instanceof GraphLane ? model : model.kernel).dispose();
+  }
+
+  #weigh(): void {
+    this.bytes = this.#models.reduce((sum, model) => sum + (model?.bytes ?? 0), 0);
   }
 
   /** Requests and sessions that have not ended. */
@@ -139,7 +176,7 @@ export class Engine {
   }
 
   async dispose(): Promise<void> {
-    for (const model of this.#models) await (model instanceof GraphLane ? model : model.kernel).dispose();
+    for (const model of this.#models) await (model instanceof GraphLane ? model : model?.kernel)?.dispose();
   }
 
   /** Runs a batch of whole requests, if one is due; `isIdle` where there is nothing else to do. */
@@ -215,7 +252,8 @@ export class Engine {
       const { tasks, rows, busyMs } = meter;
       return { model, cell, buckets: [...meter.buckets], tasks, rows, busyMs };
     };
-    const cells = this.#modelOf.map((model, type) => {
+    const cells = this.#modelOf.flatMap((model, type) => {
+      if (!model) return [];
       const { name, cells: specs } = model.definition;
       const cell = specs[type - model.firstType]!.name;
       return { ...metered(name, cell, this.#meterOf(type)), ...this.#scheduler.countsOf(type) };
@@ -228,16 +266,16 @@ export class Engine {
     let paused = 0;
     for (const request of this.#requests.values()) if (request instanceof Request && request.paused) paused++;
     const slots = this.#models.flatMap((model) =>
-      model instanceof GraphLane
+      !model || model instanceof GraphLane
         ? []
         : [{ model: model.definition.name, used: model.slots - model.freeSlots.length }],
     );
-    const decisions = this.#meters.reduce((sum, { tasks }) => sum + tasks, 0);
+    const decisions = this.#decisions;
     this.outbox.int(event.METERS);
     this.outbox.int(id);
     writeMeters(this.outbox, {
-      cells: [...cells, ...lanes],
-      slots,
+      cells: sumBy([...cells, ...lanes], ({ model, cell }) => `${model}\0${cell}`),
+      slots: sumBy(slots, ({ model }) => model),
       decisions,
       scheduleMs: this.#scheduleMs,
       paused,
@@ -563,6 +601,7 @@ export class Engine {
   #finish(task: Task): void {
     this.#takeOutputs(task, true);
     this.#meterOf(task.type).add(task.rows, this.#clock.now() - this.#taskMs);
+    this.#decisions++;
     this.#scheduler.complete(task, (subgraph) => this.#runDone(this.#runs[subgraph]!));
   }
 
@@ -883,6 +922,7 @@ export class Engine {
     if (taken >= model.reserved) {
       model.reserved = Math.max(model.kernel.maxBatch, model.reserved * 2);
       model.kernel.reserve(model.reserved);
+      this.#weigh();
     }
     return taken;
   }

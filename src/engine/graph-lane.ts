@@ -67,6 +67,10 @@ export class GraphLane {
     }));
   }
 
+  get bytes(): number {
+    return this.#kernel.bytes;
+  }
+
   /** Most requests of one batch. */
   get maxBatch(): number {
     return Math.max(...this.#program.buffers.map(({ maxBatch }) => maxBatch));

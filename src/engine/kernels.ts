@@ -26,18 +26,19 @@ export async function kernelsFor({ device, session, kernel }: KernelChoice): Pro
   if (typeof kernel === "function") return kernel;
   if (kernel !== undefined && kernel !== "onnx") return moduleFactory(kernel);
   const { reason, message, vectorBits } = nativeStatus();
-  const onnx: KernelFactory = (cells) => OnnxKernel.load(cells, session);
+  const onnx: KernelFactory = (cells, options) => OnnxKernel.load(cells, { ...session, ...options });
   // It runs on one thread, and what was asked of ONNX Runtime by name goes there.
   const isNative = kernel === undefined && vectorBits > 0 && session.threads === 1 && !session.providers;
   const native = createNativeKernel({ device: "cpu" });
-  const onCpu: KernelFactory = (cells) => (isNative && allRunNatively(cells) ? native : onnx)(cells);
+  const onCpu: KernelFactory = (cells, options) =>
+    (isNative && allRunNatively(cells) ? native : onnx)(cells, options);
   if (device === "cpu") return onCpu;
   if (reason !== "ok") {
     if (device === "auto") return onCpu;
     throw new Fault("MODEL_NOT_READY", message);
   }
   const onGpu = createNativeKernel({ device: "cuda" });
-  return (cells) => (allRunNatively(cells) ? onGpu : onCpu)(cells);
+  return (cells, options) => (allRunNatively(cells) ? onGpu : onCpu)(cells, options);
 }
 
 async function moduleFactory(url: string): Promise<KernelFactory> {

@@ -1,4 +1,5 @@
-import type { KernelFactory } from "../../kernels/kernel.ts";
+import type { KernelFactory, Pause } from "../../kernels/kernel.ts";
+import { bytesOfCells, FORM_LIMITS } from "../../kernels/onnx/forms.ts";
 import { OnnxGraphKernel } from "../../kernels/onnx/onnx-graph.ts";
 import type { SessionOptions } from "../../kernels/onnx/session.ts";
 import type { ModelDefinition, WholeGraph } from "../../models/definition.ts";
@@ -24,47 +25,86 @@ export interface EngineConfig {
   readonly kernel?: string | KernelFactory;
 }
 
-/** What a loaded model is to the runtime. */
+/** A model to load, and the number by which requests will name it. */
+export interface NumberedSource {
+  readonly number: number;
+  readonly source: ModelSource;
+}
+
+/** What one cell of a loaded model is to the runtime. */
 export interface CellInfo {
   readonly name: string;
   readonly kind: string;
   readonly maxBatch: number;
 }
 
+/** What a model became on one engine. */
+export interface Loaded {
+  readonly cells: readonly CellInfo[];
+  /** Bytes of weights, state rows and buffers. */
+  readonly bytes: number;
+}
+
+/** An engine that can be given more models. */
+export interface LoadingEngine {
+  readonly engine: Engine;
+  /** What it was made with, by number. */
+  readonly loaded: ReadonlyMap<number, Loaded>;
+  /**
+   * Loads a model, measures its cells, which also warms them up, and adds it to the engine, which may be running. Waits for
+   * `pause` between the pieces.
+   */
+  load(model: NumberedSource, pause?: Pause): Promise<Loaded>;
+}
+
 /** Makes an engine on the calling thread, with all models loaded and measured. */
 export async function loadEngine(
-  sources: readonly ModelSource[],
-  { policy, maxBatch, threads, providers, device, kernel }: EngineConfig,
-): Promise<{ engine: Engine; cells: CellInfo[][] }> {
+  sources: readonly NumberedSource[],
+  { policy, maxBatch, threads, providers, device, kernel: choice }: EngineConfig,
+): Promise<LoadingEngine> {
   const session: SessionOptions = { threads, ...(providers ? { providers } : {}) };
-  const load = await kernelsFor({ device, session, ...(kernel ? { kernel } : {}) });
-  const models: (LoadedModel | GraphLane)[] = [];
-  for (const source of sources) {
+  const kernelOf = await kernelsFor({ device, session, ...(choice ? { kernel: choice } : {}) });
+  const engine = new Engine({ models: [], policy: policies[policy], clock: wallClock });
+  const load: LoadingEngine["load"] = async ({ number, source }, pause) => {
     const definition = await definitionOf(source);
-    if (definition.program.kind === "graph") {
-      models.push(await loadGraph(definition, session));
-      continue;
+    let model: LoadedModel | GraphLane;
+    if (definition.program.kind === "graph") model = await loadGraph(definition, session);
+    else {
+      const kernel = await kernelOf(definition.cells, pause ? { pause } : {});
+      const options = { ...(pause ? { pause } : {}), ...(maxBatch === undefined ? {} : { maxBatch }) };
+      model = await loadModel(definition, kernel, options).catch(async (error) => {
+        await kernel.dispose();
+        throw error;
+      });
     }
-    models.push(
-      await loadModel(definition, await load(definition.cells), maxBatch === undefined ? {} : { maxBatch }),
-    );
-  }
-  return {
-    engine: new Engine({ models, policy: policies[policy], clock: wallClock }),
-    cells: models.map((model) =>
-      model.definition.cells.map(({ name, body }, i) => ({
-        name,
-        kind: body.kind,
-        maxBatch: model instanceof GraphLane ? model.maxBatch : model.types[i]!.maxBatch,
-      })),
-    ),
+    await pause?.();
+    engine.add(number, model);
+    return { cells: cellsOf(model), bytes: model.bytes };
   };
+  const loaded = new Map<number, Loaded>();
+  for (const one of sources) loaded.set(one.number, await load(one));
+  return { engine, loaded, load };
+}
+
+function cellsOf(model: LoadedModel | GraphLane): CellInfo[] {
+  return model.definition.cells.map(({ name, body }, i) => ({
+    name,
+    kind: body.kind,
+    maxBatch: model instanceof GraphLane ? model.maxBatch : model.types[i]!.maxBatch,
+  }));
 }
 
 async function loadGraph(definition: ModelDefinition, options: SessionOptions): Promise<GraphLane> {
   const { cell: name } = definition.program as WholeGraph;
   const cell = definition.cells.find((one) => one.name === name);
   return new GraphLane(definition, await OnnxGraphKernel.load(cell!, options));
+}
+
+/** About how many bytes one engine will hold for a model once it is loaded and has no sessions. */
+export function bytesToLoad({ cells, program }: ModelDefinition): number {
+  // Measuring takes as many slots.
+  const slots = program.kind === "graph" ? 0 : 2 * FORM_LIMITS.maxBatch + 1;
+  return bytesOfCells(cells, slots);
 }
 
 /** The definition that a source names. Throws INVALID_REQUEST where a module exports none. */

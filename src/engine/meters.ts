@@ -43,6 +43,29 @@ export class TaskMeter {
   }
 }
 
+/** Adds up what was counted of several versions of a model: numbers, and numbers of lists place by place. */
+export function sumBy<Counted extends object>(
+  all: readonly Counted[],
+  key: (one: Counted) => string,
+): readonly Counted[] {
+  const sums = new Map<string, Counted>();
+  for (const one of all) {
+    const sum = sums.get(key(one));
+    sums.set(key(one), sum ? added(sum, one) : one);
+  }
+  return [...sums.values()];
+}
+
+function added<Counted extends object>(a: Counted, b: Counted): Counted {
+  const entries = Object.entries(a).map(([name, value]) => {
+    const other = b[name as keyof Counted];
+    if (typeof value === "number") return [name, value + (other as number)];
+    if (Array.isArray(value)) return [name, value.map((one, i) => one + (other as readonly number[])[i]!)];
+    return [name, value];
+  });
+  return Object.fromEntries(entries) as Counted;
+}
+
 /** Up to 2^16 rows, more than a task may have. */
 const MOST_BUCKETS = 17;
 

@@ -10,6 +10,8 @@ import { type CellProfile, profileCells } from "./profile.ts";
 export interface LoadedModel {
   readonly definition: ModelDefinition;
   readonly kernel: Kernel;
+  /** What its kernel holds. */
+  readonly bytes: number;
   readonly unfold: Unfold;
   readonly outputs: OutputLists;
   readonly profiles: readonly CellProfile[];
@@ -29,6 +31,8 @@ export interface LoadedModel {
 export interface LoadOptions {
   /** Most rows of one task. @default where the measured rate reaches 97 % of the best */
   readonly maxBatch?: number;
+  /** Waited for between measurements, so that others may use the thread. @default no wait */
+  readonly pause?: () => void | Promise<void>;
 }
 
 /** Measures a model's cells on its kernel. Takes some 50 ms per cell. */
@@ -37,11 +41,14 @@ export async function loadModel(
   kernel: Kernel,
   options: LoadOptions = {},
 ): Promise<LoadedModel> {
-  const profiles = await profileCells(kernel);
+  const profiles = await profileCells(kernel, options.pause);
   const { known, slots } = await knownStates(kernel);
   return {
     definition,
     kernel,
+    get bytes() {
+      return kernel.bytes ?? 0;
+    },
     unfold: unfoldOf(definition),
     outputs: new OutputLists(definition),
     profiles,

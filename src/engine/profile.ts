@@ -13,16 +13,24 @@ export interface CellProfile {
   readonly stepMs: number;
 }
 
-/** Measures every cell of a kernel, with nothing else running. */
-export async function profileCells(kernel: Kernel): Promise<CellProfile[]> {
+/** Measures every cell of a kernel; while the thread is lent to others at `pause`, every size in its turn. */
+export async function profileCells(
+  kernel: Kernel,
+  pause: () => void | Promise<void> = () => {},
+): Promise<CellProfile[]> {
   const profiles: CellProfile[] = [];
   kernel.reserve(2 * kernel.maxBatch + 1);
-  for (let cell = 0; cell < kernel.cells.length; cell++) profiles.push(await profileCell(kernel, cell));
+  for (let cell = 0; cell < kernel.cells.length; cell++)
+    profiles.push(await profileCell(kernel, cell, pause));
   for (let slot = 0; slot <= 2 * kernel.maxBatch; slot++) kernel.clear(slot);
   return profiles;
 }
 
-async function profileCell(kernel: Kernel, cell: number): Promise<CellProfile> {
+async function profileCell(
+  kernel: Kernel,
+  cell: number,
+  pause: () => void | Promise<void>,
+): Promise<CellProfile> {
   const { reads } = kernel.cells[cell]!;
   const writes = Int32Array.from({ length: kernel.maxBatch }, (_, row) => row);
   const slots =
@@ -31,6 +39,7 @@ async function profileCell(kernel: Kernel, cell: number): Promise<CellProfile> {
       : writes;
   const measure = async (rows: number, steps: number, least: number) => {
     const task = { cell, rows, steps, reads: slots, writes };
+    await pause();
     const until = performance.now() + POINT_MS;
     for (let runs = 0; runs < FEWEST_RUNS || (runs < MOST_RUNS && performance.now() < until); runs++) {
       if (runs === 0) for (const values of kernel.stage(cell, rows, steps)) values.fill(0);

@@ -1,9 +1,9 @@
 import type { MessagePort } from "node:worker_threads";
-import type { CellInfo, EngineConfig, ModelSource } from "./load.ts";
+import type { EngineConfig, Loaded, ModelSource, NumberedSource } from "./load.ts";
 
 /** What the runtime hands to an engine's thread. */
 export interface WorkerData {
-  readonly sources: readonly ModelSource[];
+  readonly sources: readonly NumberedSource[];
   readonly config: EngineConfig;
   readonly port: MessagePort;
   /** See `shared`. */
@@ -11,12 +11,23 @@ export interface WorkerData {
 }
 
 /** What is shared with an engine's thread: a bell that is rung after every command, then counters as float64. */
-export const shared = { bytes: 32, bell: 0, cells: 1, tasks: 2, rows: 3 } as const;
+export const shared = { bytes: 40, bell: 0, cells: 1, tasks: 2, rows: 3, held: 4 } as const;
 
 export type WorkerMessage =
-  | { readonly kind: "ready"; readonly cells: CellInfo[][] }
+  | { readonly kind: "ready"; readonly loaded: ReadonlyMap<number, Loaded> }
   | { readonly kind: "refused"; readonly code: string; readonly message: string }
+  | { readonly kind: "loaded"; readonly number: number; readonly loaded: Loaded }
+  | {
+      readonly kind: "load refused";
+      readonly number: number;
+      readonly code: string;
+      readonly message: string;
+    }
+  | { readonly kind: "unloaded"; readonly number: number }
   | { readonly kind: "packet"; readonly packet: ArrayBuffer };
 
-/** Tells an engine's thread to end. */
-export const STOP = "stop";
+/** What an engine's thread is told besides packets; `load` and `unload` are answered. */
+export type WorkerOrder =
+  | { readonly kind: "stop" }
+  | { readonly kind: "load"; readonly number: number; readonly source: ModelSource }
+  | { readonly kind: "unload"; readonly number: number };

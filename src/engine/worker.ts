@@ -1,7 +1,8 @@
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { Fault } from "../core/faults.ts";
-import { loadEngine } from "./load.ts";
-import { STOP, shared, type WorkerData, type WorkerMessage } from "./thread.ts";
+import { loadEngine, type NumberedSource } from "./load.ts";
+import { Pieces } from "./pieces.ts";
+import { shared, type WorkerData, type WorkerMessage, type WorkerOrder } from "./thread.ts";
 
 /** Longest sleep, so that a deadline on a clock that was set is not missed for long. */
 const LONGEST_WAIT_MS = 1000;
@@ -16,16 +17,26 @@ const LONGEST_PUBLISH_MS = 0.04;
 
 async function main({ sources, config, port, shared: memory }: WorkerData): Promise<void> {
   const post = (message: WorkerMessage) => port.postMessage(message);
-  const loaded = await loadEngine(sources, config).catch((error) => {
+  const made = await loadEngine(sources, config).catch((error) => {
     const { code, message } = Fault.from(error);
     post({ kind: "refused", code, message });
     return undefined;
   });
-  if (!loaded) return;
-  const { engine, cells } = loaded;
-  post({ kind: "ready", cells });
+  if (!made) return;
+  const { engine, loaded, load: loadModel } = made;
+  post({ kind: "ready", loaded });
   const bell = new Int32Array(memory, 0, 1);
   const counters = new Float64Array(memory);
+  const pieces = new Pieces();
+  const load = async ({ number, source }: NumberedSource) => {
+    try {
+      const loaded = await pieces.begin((pause) => loadModel({ number, source }, pause));
+      post({ kind: "loaded", number, loaded });
+    } catch (error) {
+      const { code, message } = Fault.from(error);
+      post({ kind: "load refused", number, code, message });
+    }
+  };
   let heard = -1;
   let publishAt = 0;
   let publishMs = 0;
@@ -34,8 +45,14 @@ async function main({ sources, config, port, shared: memory }: WorkerData): Prom
     if (rung !== heard) {
       heard = rung;
       for (let got = receiveMessageOnPort(port); got; got = receiveMessageOnPort(port)) {
-        if (got.message === STOP) return engine.dispose();
-        engine.receive(got.message as ArrayBuffer);
+        const message = got.message as ArrayBuffer | WorkerOrder;
+        if (message instanceof ArrayBuffer) engine.receive(message);
+        else if (message.kind === "stop") return engine.dispose();
+        else if (message.kind === "load") void load(message);
+        else {
+          await engine.remove(message.number);
+          post({ kind: "unloaded", number: message.number });
+        }
       }
     }
     const stepped = engine.step();
@@ -43,6 +60,7 @@ async function main({ sources, config, port, shared: memory }: WorkerData): Prom
     counters[shared.cells] = engine.cells;
     counters[shared.tasks] = engine.tasks;
     counters[shared.rows] = engine.rows;
+    counters[shared.held] = engine.bytes;
     if (!engine.outbox.isEmpty) {
       const now = performance.now();
       if (!ran || now >= publishAt) {
@@ -53,7 +71,8 @@ async function main({ sources, config, port, shared: memory }: WorkerData): Prom
         publishAt = after + publishMs * PUBLISH_SHARE;
       }
     }
-    if (!ran) {
+    if (pieces.isBusy) await pieces.turn(!ran);
+    else if (!ran) {
       const wait = Math.min(LONGEST_WAIT_MS, engine.nextWakeMs - performance.now());
       if (wait > 0) Atomics.wait(bell, 0, heard, wait);
     }

@@ -6,10 +6,11 @@ import { readModel } from "../../models/read-model.ts";
 import type { PolicyName } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
 import { definitionOf, type EngineConfig, type ModelSource } from "../engine/load.ts";
-import { type LinkEvents, openInline, openThread } from "./link.ts";
-import { isPipeline, type PipelineDefinition } from "./pipelines.ts";
+import type { OpenLink } from "./engines.ts";
+import { openInline, openThread } from "./link.ts";
+import { readOnThread } from "./read.ts";
 import { EngineRuntime } from "./runtime.ts";
-import { servedModel } from "./served-model.ts";
+import { shareWeights } from "./share.ts";
 import type { Runtime } from "./types.ts";
 
 export interface RuntimeSettings {
@@ -46,33 +47,23 @@ export interface RuntimeSettings {
   readonly policy?: PolicyName;
   /** Requests and sessions that may be active or queued; one more is refused with OVERLOADED. @default 10 000 */
   readonly maxActive?: number;
+  /**
+   * Bytes of weights, state rows and buffers that all engines together may hold; a model that would take more is refused
+   * with OVERLOADED. Without what ONNX Runtime adds, mostly as much again for packed weights. @default no limit
+   */
+  readonly memoryLimit?: number;
 }
 
 /** Loads models, measures their cells and starts engines. Throws a `Fault` that names the model that cannot be loaded. */
 export async function createRuntime(settings: RuntimeSettings): Promise<Runtime> {
   const { inline = false, threads = 1, maxBatch, policy = "cellular", maxActive = 10_000 } = settings;
+  const { memoryLimit = Number.POSITIVE_INFINITY } = settings;
   const engines = inline ? 1 : (settings.engines ?? availableParallelism());
   for (const [name, value] of Object.entries({ engines, threads, maxActive, maxBatch: maxBatch ?? 1 })) {
     if (!Number.isInteger(value) || value < 1) {
       throw new Fault("INVALID_REQUEST", `'${name}' is ${value}, it must be an integer of 1 or more`);
     }
   }
-  const named = await Promise.all(settings.models.map(sourceOf));
-  const { sources, pipelines } = await divide(named);
-  const definitions = await Promise.all(sources.map(definitionOf));
-  const names = new Set<string>();
-  for (const { name } of [...definitions, ...pipelines]) {
-    if (names.has(name)) throw new Fault("INVALID_REQUEST", `two models are named '${name}'`);
-    names.add(name);
-  }
-  definitions.forEach(({ name, program }, i) => {
-    if (!inline && program.kind === "custom" && "definition" in sources[i]!) {
-      throw new Fault(
-        "INVALID_REQUEST",
-        `model '${name}' has a function and cannot be sent to a thread: give the path of its module, or 'inline: true'`,
-      );
-    }
-  });
   const { kernel } = settings;
   if (typeof kernel === "function" && !inline) {
     throw new Fault(
@@ -90,11 +81,15 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
       ? {}
       : { kernel: typeof kernel === "string" && kernel !== "onnx" ? moduleUrl(kernel) : kernel }),
   };
-  const served = await Promise.all(definitions.map(servedModel));
-  const open = (events: LinkEvents) =>
-    (inline ? openInline : openThread)(sources.map(withoutTexts), config, events);
-  const runtime = new EngineRuntime(served, pipelines, open, { engines, maxActive });
-  await runtime.start();
+  const open: OpenLink = (models, events) => (inline ? openInline : openThread)(models, config, events);
+  const runtime = new EngineRuntime(open, {
+    engines,
+    maxActive,
+    memoryLimit,
+    sourceOf: inline ? sourceOf : (model) => sourceForThreads(model, readModel),
+    sourceWhileRunning: inline ? sourceOf : (model) => sourceForThreads(model, readOnThread),
+  });
+  await runtime.start(settings.models);
   return runtime;
 }
 
@@ -103,36 +98,30 @@ export async function modelDefinition(model: string): Promise<ModelDefinition> {
   return definitionOf(await sourceOf(model));
 }
 
-/** What engines run, and the pipelines of that; models in a pipeline's folder are served as if they had been named too. */
-async function divide(
-  named: readonly ModelSource[],
-): Promise<{ readonly sources: readonly ModelSource[]; readonly pipelines: readonly PipelineDefinition[] }> {
-  const sources: ModelSource[] = [];
-  const pipelines: PipelineDefinition[] = [];
-  for (const source of named) {
-    const definition = await definitionOf(source);
-    if (!isPipeline(definition)) sources.push(source);
-    else {
-      pipelines.push(definition);
-      sources.push(...(definition.parts ?? []).map((part) => ({ definition: part })));
-    }
-  }
-  return { sources, pipelines };
-}
-
-/** What an engine needs: it knows tensors only, and a vocabulary may take megabytes on every thread. */
-function withoutTexts(source: ModelSource): ModelSource {
-  if (!("definition" in source)) return source;
-  const { text: _, ...definition } = source.definition;
-  return { definition };
-}
-
 async function sourceOf(model: string | ModelDefinition): Promise<ModelSource> {
   if (typeof model !== "string") return { definition: model };
-  if (/\.[cm]?[jt]s$/.test(model)) return { module: moduleUrl(model) };
+  if (MODULE.test(model)) return { module: moduleUrl(model) };
   return { definition: await readModel(model) };
 }
 
 function moduleUrl(path: string): string {
   return pathToFileURL(resolve(path)).href;
 }
+
+/** As `sourceOf`, for threads; `read` reads a folder. Throws INVALID_REQUEST where the definition cannot be sent to one. */
+async function sourceForThreads(
+  model: string | ModelDefinition,
+  read: (folder: string) => Promise<ModelDefinition>,
+): Promise<ModelSource> {
+  const isFolder = typeof model === "string" && !MODULE.test(model);
+  const source = isFolder ? { definition: await read(model) } : await sourceOf(model);
+  if ("module" in source) return source;
+  const { name, program } = source.definition;
+  if (program.kind !== "custom") return { definition: shareWeights(source.definition) };
+  throw new Fault(
+    "INVALID_REQUEST",
+    `model '${name}' has a function and cannot be sent to a thread: give the path of its module, or 'inline: true'`,
+  );
+}
+
+const MODULE = /\.[cm]?[jt]s$/;

@@ -1,7 +1,11 @@
 import { Mutex } from "async-mutex";
 import { Fault } from "../core/faults.ts";
+import type { Loaded, NumberedSource } from "../engine/load.ts";
 import { PacketWriter } from "../engine/packet.ts";
 import type { Link, LinkEvents } from "./link.ts";
+
+/** Starts an engine with these models. */
+export type OpenLink = (models: readonly NumberedSource[], events: LinkEvents) => Promise<Link>;
 
 /** One engine as the dispatcher sees it: up, or gone and about to be started again. */
 export class EngineSlot {
@@ -10,11 +14,13 @@ export class EngineSlot {
   /** Requests and sessions that are with it. */
   active = 0;
   restarts = 0;
-  readonly #open: (events: LinkEvents) => Promise<Link>;
+  readonly #open: OpenLink;
+  readonly #wanted: () => readonly NumberedSource[];
   readonly #events: { packet(packet: ArrayBuffer): void; died(slot: EngineSlot, reason: string): void };
   readonly #writer = new PacketWriter();
   /** A stop waits for the start before it, so that no thread outlives its runtime. */
   readonly #lifecycle = new Mutex();
+  #loaded = new Map<number, Loaded>();
   #flush: NodeJS.Immediate | undefined;
   #retry: NodeJS.Timeout | undefined;
   #backOffMs = FIRST_BACK_OFF_MS;
@@ -23,11 +29,13 @@ export class EngineSlot {
 
   constructor(
     index: number,
-    open: (events: LinkEvents) => Promise<Link>,
+    open: OpenLink,
+    wanted: () => readonly NumberedSource[],
     events: { packet(packet: ArrayBuffer): void; died(slot: EngineSlot, reason: string): void },
   ) {
     this.index = index;
     this.#open = open;
+    this.#wanted = wanted;
     this.#events = events;
   }
 
@@ -37,12 +45,35 @@ export class EngineSlot {
 
   async #start(): Promise<void> {
     if (this.#closed) return;
-    const link = await this.#open({
+    this.link = await this.#open(this.#wanted(), {
       packet: (packet) => this.#events.packet(packet),
       died: (reason) => this.#died(reason),
     });
-    this.link = link;
+    this.#loaded = new Map(this.link.loaded);
     this.#upSince = performance.now();
+  }
+
+  /**
+   * Loads a model that is among the wanted ones. Undefined where the engine is down: it loads all of them when it starts.
+   * Rejects with the fault that keeps the model out, and where the engine dies of it.
+   */
+  load({ number, source }: NumberedSource): Promise<Loaded | undefined> {
+    return this.#lifecycle.runExclusive(async () => {
+      if (!this.link || this.#loaded.has(number)) return this.#loaded.get(number);
+      const loaded = await this.link.load({ number, source });
+      this.#loaded.set(number, loaded);
+      return loaded;
+    });
+  }
+
+  /** Takes a model out that is not wanted any more and that no request is with. */
+  unload(number: number): Promise<void> {
+    return this.#lifecycle.runExclusive(async () => {
+      if (!this.#loaded.delete(number)) return;
+      // What was written before goes first. An engine that dies has unloaded all.
+      this.flush();
+      await this.link?.unload(number).catch(() => {});
+    });
   }
 
   /** Where the next command is written; all commands of one turn of the event loop go out together. */
@@ -63,16 +94,21 @@ export class EngineSlot {
     this.#closed = true;
     clearTimeout(this.#retry);
     if (this.#flush) clearImmediate(this.#flush);
-    await this.#lifecycle.runExclusive(async () => {
-      await this.link?.stop();
+    const stopLink = async () => {
+      const { link } = this;
       this.link = undefined;
-    });
+      await link?.stop();
+    };
+    // A load under way ends with its engine; a start is waited for.
+    await stopLink();
+    await this.#lifecycle.runExclusive(stopLink);
   }
 
   #died(reason: string): void {
     if (!this.link) return;
     if (performance.now() - this.#upSince > HEALTHY_MS) this.#backOffMs = FIRST_BACK_OFF_MS;
     this.link = undefined;
+    this.#loaded.clear();
     this.#events.died(this, reason);
     this.#startAgain();
   }

@@ -1,16 +1,16 @@
 import type { ModelDefinition } from "../../models/definition.ts";
 import { Fault, faultCodes } from "../core/faults.ts";
 import { sizeOf, type Tensor } from "../core/tensor.ts";
+import { bytesToLoad, definitionOf, type ModelSource } from "../engine/load.ts";
 import { command, event, writeOptions } from "../engine/messages.ts";
 import { type EngineMeters, readMeters } from "../engine/meters.ts";
 import { PacketReader, type PacketWriter } from "../engine/packet.ts";
-import { EngineSlot, leastLoaded } from "./engines.ts";
-import type { Link, LinkEvents } from "./link.ts";
+import { EngineSlot, leastLoaded, type OpenLink } from "./engines.ts";
 import { engineOptions } from "./options.ts";
 import type { PipelineSession } from "./pipeline-session.ts";
 import type { Open, Submit } from "./pipeline-stage.ts";
-import { handleOf, type PipelineDefinition, ServedPipeline } from "./pipelines.ts";
-import type { ServedModel } from "./served-model.ts";
+import { handleOf, isPipeline, type PipelineDefinition, ServedPipeline } from "./pipelines.ts";
+import { servedModel } from "./served-model.ts";
 import { OpenSession } from "./session.ts";
 import { packState, unpackState } from "./state.ts";
 import { StepTexts } from "./step-texts.ts";
@@ -18,6 +18,7 @@ import { resultOf, stepsOf } from "./stream.ts";
 import type {
   Handle,
   Listener,
+  LoadOptions,
   ModelInfo,
   RequestOptions,
   Result,
@@ -26,30 +27,47 @@ import type {
   Session,
   SessionHandle,
   StepOutput,
+  UnloadOptions,
   Value,
   Values,
 } from "./types.ts";
-import { inputSpecs, outputSpecs, outputValue, tensorsOf } from "./values.ts";
+import { outputValue, tensorsOf } from "./values.ts";
+import { infoOf, type Version, Versions } from "./versions.ts";
 
 /** A request or session between its acceptance and its end. */
 interface Entry {
   readonly id: number;
-  readonly model: ServedModel;
+  readonly version: Version;
   readonly engine: EngineSlot;
   readonly listener: Listener;
   /** Whether it is a stage of a pipeline, which is counted in its place. */
   readonly isStage: boolean;
+  /** Set once it has to leave, because its version is unloaded. */
+  isEvicted: boolean;
   /** The texts among its steps, once there is a step. */
   texts?: StepTexts;
 }
 
+export interface EngineRuntimeSettings {
+  readonly engines: number;
+  readonly maxActive: number;
+  /** `Infinity` for none. */
+  readonly memoryLimit: number;
+  /** Finds a model and checks that engines can be given it: before they run, and without disturbing this thread. */
+  readonly sourceOf: FindSource;
+  readonly sourceWhileRunning: FindSource;
+}
+
+type FindSource = (model: string | ModelDefinition) => Promise<ModelSource>;
+
 /** Serves models with engines; requests go to the engine that has least to do and stay there. */
 export class EngineRuntime implements Runtime {
-  models: readonly ModelInfo[] = [];
-  readonly #served: readonly ServedModel[];
-  readonly #pipelines: readonly ServedPipeline[];
+  readonly #versions = new Versions();
+  #pipelines: readonly ServedPipeline[] = [];
   readonly #engines: readonly EngineSlot[];
-  readonly #maxActive: number;
+  readonly #settings: EngineRuntimeSettings;
+  /** Bytes that engines hold of no model yet, of those that are being loaded. */
+  #promisedBytes = 0;
   readonly #entries: (Entry | undefined)[] = [];
   readonly #freeIds: number[] = [];
   #accepted = 0;
@@ -61,34 +79,90 @@ export class EngineRuntime implements Runtime {
   #closing = false;
   #drained: (() => void) | undefined;
 
-  constructor(
-    served: readonly ServedModel[],
-    pipelines: readonly PipelineDefinition[],
-    open: (events: LinkEvents) => Promise<Link>,
-    settings: { readonly engines: number; readonly maxActive: number },
-  ) {
-    this.#served = served;
-    const models = served.map(({ definition }) => infoOf(definition));
-    this.#pipelines = pipelines.map((definition) => new ServedPipeline(definition, models));
-    this.#maxActive = settings.maxActive;
+  constructor(open: OpenLink, settings: EngineRuntimeSettings) {
+    this.#settings = settings;
     const events = {
       packet: (packet: ArrayBuffer) => this.#hear(packet),
       died: (slot: EngineSlot, reason: string) => this.#lose(slot, reason),
     };
-    this.#engines = Array.from({ length: settings.engines }, (_, i) => new EngineSlot(i, open, events));
+    this.#engines = Array.from(
+      { length: settings.engines },
+      (_, i) => new EngineSlot(i, open, () => this.#versions.wanted, events),
+    );
   }
 
-  /** Starts all engines; stops them again where one cannot start. */
-  async start(): Promise<void> {
+  get models(): readonly ModelInfo[] {
+    const pipelines = this.#pipelines.map(({ info }) => ({ ...info, cells: [] }));
+    return pipelines.length > 0 ? [...pipelines, ...this.#versions.infos] : this.#versions.infos;
+  }
+
+  /** Starts all engines with these models; stops them again where one cannot start. */
+  async start(models: readonly (string | ModelDefinition)[]): Promise<void> {
+    const sources = await Promise.all(models.map(this.#settings.sourceOf));
+    const { single, pipelines } = await divide(sources);
+    const definitions = await Promise.all(single.map(definitionOf));
+    const names = new Set<string>();
+    for (const { name } of [...definitions, ...pipelines]) {
+      if (names.has(name)) throw new Fault("INVALID_REQUEST", `two models are named '${name}'`);
+      names.add(name);
+    }
+    const infos = definitions.map(infoOf);
+    this.#pipelines = pipelines.map((definition) => new ServedPipeline(definition, infos));
+    const served = await Promise.all(definitions.map(servedModel));
+    const versions = served.map((model, i) => {
+      this.#promisedBytes += this.#bytesToLoad(model.definition);
+      return this.#versions.add(single[i]!, model);
+    });
     try {
       await Promise.all(this.#engines.map((engine) => engine.start()));
     } catch (error) {
       await Promise.all(this.#engines.map((engine) => engine.stop()));
       throw error;
+    } finally {
+      this.#promisedBytes = 0;
     }
-    const { cells } = this.#engines[0]!.link!;
-    const models = this.#served.map(({ definition }, i) => ({ ...infoOf(definition), cells: cells[i]! }));
-    this.models = [...this.#pipelines.map(({ info }) => ({ ...info, cells: [] })), ...models];
+    const { loaded } = this.#engines[0]!.link!;
+    for (const version of versions) this.#versions.announce(version, loaded.get(version.number)!.cells);
+  }
+
+  async load(
+    model: string | ModelDefinition,
+    { version: wanted, drainMs = DRAIN_MS }: LoadOptions = {},
+  ): Promise<ModelInfo> {
+    const source = await this.#settings.sourceWhileRunning(model);
+    const found = await definitionOf(source);
+    if (isPipeline(found) || this.#pipelines.some(({ info }) => info.name === found.name)) {
+      throw new Fault(
+        "UNSUPPORTED",
+        `'${found.name}' is a pipeline: those are loaded when the runtime is made`,
+      );
+    }
+    const definition = wanted === undefined ? found : { ...found, version: wanted };
+    const served = await servedModel(definition);
+    if (this.#closing) throw new Fault("SHUTTING_DOWN", "the runtime is closing and loads no more models");
+    const bytes = this.#bytesToLoad(definition);
+    const version = this.#versions.add("module" in source ? source : { definition }, served);
+    this.#promisedBytes += bytes;
+    const loads = await Promise.allSettled(this.#engines.map((engine) => engine.load(version)));
+    this.#promisedBytes -= bytes;
+    const refused = loads.find(({ status }) => status === "rejected") as PromiseRejectedResult | undefined;
+    const loaded = loads.map((load) => (load.status === "fulfilled" ? load.value : undefined)).find(Boolean);
+    if (refused || !loaded || this.#closing) {
+      await this.#takeOut(version);
+      if (this.#closing)
+        throw new Fault("SHUTTING_DOWN", "the runtime was closed while the model was loading");
+      throw refused?.reason ?? new Fault("MODEL_NOT_READY", "no engine is up; they are being started again");
+    }
+    const replaced = this.#versions.announce(version, loaded.cells);
+    // Whoever began on it finishes on it; nobody waits for that here.
+    if (replaced) void this.#retire(replaced, drainMs);
+    return this.#versions.infoOf(version);
+  }
+
+  async unload(model: string, { version, drainMs = DRAIN_MS }: UnloadOptions = {}): Promise<void> {
+    const versions = this.#versions.named(model, version);
+    for (const one of versions) this.#versions.withdraw(one);
+    await Promise.all(versions.map((one) => this.#retire(one, drainMs)));
   }
 
   run(
@@ -116,7 +190,8 @@ export class EngineRuntime implements Runtime {
     if (!pipeline) return this.#submit(model, inputs, options, listener, false);
     refuseStreaming(model, pipeline.info.streaming, false);
     const submit: Submit = (...stage) => this.#submit(...stage, true);
-    return this.#counted(listener, (counted) => pipeline.submit(submit, inputs, options, counted));
+    const wishes = stageOptions(pipeline, options);
+    return this.#counted(listener, (counted) => pipeline.submit(submit, inputs, wishes, counted));
   }
 
   open(
@@ -130,7 +205,8 @@ export class EngineRuntime implements Runtime {
     const open: Open = (...stage) => this.#open(...stage, true);
     const begin = (heard: Listener, opened: (counted: Listener) => PipelineSession): SessionHandle =>
       handleOf(this.#counted(heard, opened), begin);
-    return begin(listener, (counted) => pipeline.open(open, options, counted));
+    const wishes = stageOptions(pipeline, options);
+    return begin(listener, (counted) => pipeline.open(open, wishes, counted));
   }
 
   #submit(
@@ -140,13 +216,14 @@ export class EngineRuntime implements Runtime {
     listener: Listener,
     isStage: boolean,
   ): Handle {
-    const served = this.#find(model);
+    const version = this.#versions.find(model, options.version);
+    const { served } = version;
     refuseStreaming(model, served.definition.program.kind === "session", false);
     const wishes = engineOptions(options, listener.output !== undefined);
     const tensors = tensorsOf(served, inputs, false);
-    const entry = this.#accept(served, listener, isStage);
+    const entry = this.#accept(version, listener, isStage);
     const writer = this.#command(entry, command.SUBMIT);
-    writer.int(this.#served.indexOf(served));
+    writer.int(version.number);
     writeOptions(writer, wishes);
     writeTensors(writer, tensors);
     return this.#handle(entry);
@@ -158,15 +235,15 @@ export class EngineRuntime implements Runtime {
     listener: Listener,
     isStage: boolean,
   ): SessionHandle {
-    const served = this.#find(model);
-    const { definition } = served;
+    const version = this.#versions.find(model, options.version);
+    const { definition } = version.served;
     refuseStreaming(model, definition.program.kind === "session", true);
     const wishes = engineOptions(options, true);
     const state =
       options.state === undefined ? undefined : unpackState(definition, options.state, stateSize(definition));
-    const entry = this.#accept(served, listener, isStage);
+    const entry = this.#accept(version, listener, isStage);
     const writer = this.#command(entry, command.OPEN);
-    writer.int(this.#served.indexOf(served));
+    writer.int(version.number);
     writeOptions(writer, wishes);
     writer.int(state ? 1 : 0);
     if (state) writer.values(state);
@@ -178,12 +255,14 @@ export class EngineRuntime implements Runtime {
     let tasks = 0;
     let rows = 0;
     let restarts = 0;
+    let bytes = 0;
     for (const { link, restarts: count } of this.#engines) {
       restarts += count;
       const counters = link?.counters();
       cells += counters?.cells ?? 0;
       tasks += counters?.tasks ?? 0;
       rows += counters?.rows ?? 0;
+      bytes += counters?.bytes ?? 0;
     }
     return {
       engines: this.#engines.length,
@@ -195,6 +274,7 @@ export class EngineRuntime implements Runtime {
       tasks,
       rows,
       restarts,
+      bytes,
     };
   }
 
@@ -221,7 +301,7 @@ export class EngineRuntime implements Runtime {
     return meters;
   }
 
-  async close(drainMs = 10_000): Promise<void> {
+  async close(drainMs = DRAIN_MS): Promise<void> {
     this.#closing = true;
     if (this.stats().active > 0 && drainMs > 0) {
       await new Promise<void>((resolve) => {
@@ -239,28 +319,66 @@ export class EngineRuntime implements Runtime {
     await Promise.all(this.#engines.map((engine) => engine.stop()));
   }
 
-  #find(model: string): ServedModel {
-    const served = this.#served.find(({ definition }) => definition.name === model);
-    if (served) return served;
-    const known = this.models.map(({ name }) => name).join(", ");
-    throw new Fault("MODEL_NOT_FOUND", `there is no model '${model}'; there are ${known || "none"}`);
+  /** About what all engines will hold of a model. Throws OVERLOADED where that is more than the limit leaves. */
+  #bytesToLoad(definition: ModelDefinition): number {
+    const { engines, memoryLimit } = this.#settings;
+    const bytes = bytesToLoad(definition) * engines;
+    const held = this.stats().bytes + this.#promisedBytes;
+    if (held + bytes <= memoryLimit) return bytes;
+    const { name, version } = definition;
+    throw new Fault(
+      "OVERLOADED",
+      `version ${version} of model '${name}' takes ${bytes} bytes on ${engines} engines, ${held} of the memory limit of ${memoryLimit} bytes are taken: unload a model, run fewer engines or raise the limit`,
+    );
+  }
+
+  /** Waits for who is with a version that nobody new gets, ends those who stay longer, and frees it. */
+  async #retire(version: Version, drainMs: number): Promise<void> {
+    await idle(version, drainMs);
+    if (version.active > 0) {
+      this.#evict(version);
+      await idle(version, EVICTION_MS);
+    }
+    // A session whose reader is so slow that it is paused never gets to its end.
+    for (const entry of this.#entries) if (entry?.version === version) this.#command(entry, command.CANCEL);
+    await idle(version, EVICTION_MS);
+    await this.#takeOut(version);
+  }
+
+  /** Asks all that are with a version to leave: sessions with their state. */
+  #evict(version: Version): void {
+    const isSession = version.served.definition.program.kind === "session";
+    for (const entry of this.#entries) {
+      if (entry?.version !== version) continue;
+      entry.isEvicted = true;
+      // A pipeline has no use for the state of one stage.
+      this.#command(entry, isSession && !entry.isStage ? command.SUSPEND : command.CANCEL);
+    }
+  }
+
+  async #takeOut(version: Version): Promise<void> {
+    version.state = "unloading";
+    this.#versions.remove(version);
+    await Promise.all(this.#engines.map((engine) => engine.unload(version.number)));
   }
 
   #checkAdmission(): void {
     if (this.#closing) throw new Fault("SHUTTING_DOWN", "the runtime is closing and takes no more requests");
-    if (this.stats().active >= this.#maxActive) {
-      throw new Fault("OVERLOADED", `${this.#maxActive} requests and sessions are active, which is the most`);
+    const { maxActive } = this.#settings;
+    if (this.stats().active >= maxActive) {
+      throw new Fault("OVERLOADED", `${maxActive} requests and sessions are active, which is the most`);
     }
   }
 
   /** Stages belong to a pipeline that was admitted, and go on while the runtime drains. */
-  #accept(model: ServedModel, listener: Listener, isStage: boolean, engine?: EngineSlot): Entry {
+  #accept(version: Version, listener: Listener, isStage: boolean, engine?: EngineSlot): Entry {
     if (!isStage) this.#checkAdmission();
     const slot = engine ?? leastLoaded(this.#engines);
     const id = this.#freeIds.pop() ?? this.#entries.length;
-    const entry: Entry = { id, model, engine: slot, listener, isStage };
+    const entry: Entry = { id, version, engine: slot, listener, isStage, isEvicted: false };
     this.#entries[id] = entry;
     slot.active++;
+    version.active++;
     if (!isStage) this.#accepted++;
     return entry;
   }
@@ -271,7 +389,7 @@ export class EngineRuntime implements Runtime {
     const begun = begin({
       ...listener,
       done: (result) => this.#count(true, () => listener.done(result)),
-      suspended: (state) => this.#count(true, () => listener.suspended?.(state)),
+      suspended: (state, evicted) => this.#count(true, () => listener.suspended?.(state, evicted)),
       failed: (fault) => this.#count(false, () => listener.failed(fault)),
     });
     this.#accepted++;
@@ -304,7 +422,7 @@ export class EngineRuntime implements Runtime {
     return {
       ...this.#handle(entry),
       push: (inputs) => {
-        const tensors = tensorsOf(entry.model, inputs, true);
+        const tensors = tensorsOf(entry.version.served, inputs, true);
         if (isOpen()) writeTensors(this.#command(entry, command.PUSH), tensors);
       },
       end: () => tell(command.END),
@@ -314,7 +432,7 @@ export class EngineRuntime implements Runtime {
       suspend: () => tell(command.SUSPEND),
       fork: (listener) => {
         if (!isOpen()) throw new Fault("SESSION_NOT_FOUND", "the session to fork has ended");
-        const child = this.#accept(entry.model, listener, entry.isStage, entry.engine);
+        const child = this.#accept(entry.version, listener, entry.isStage, entry.engine);
         const writer = this.#command(entry, command.FORK);
         writer.int(child.id);
         writeOptions(writer, engineOptions(options, true));
@@ -338,7 +456,7 @@ export class EngineRuntime implements Runtime {
         const step = reader.int();
         const outputs = readStep(reader, entry, step);
         entry?.listener.output?.({ step, outputs });
-        if (entry?.model.definition.program.kind === "session") entry.listener.consumed?.(1);
+        if (entry?.version.served.definition.program.kind === "session") entry.listener.consumed?.(1);
       } else if (kind === event.DONE) {
         const usage = { cells: reader.int(), queueMs: reader.double(), computeMs: reader.double() };
         const outputs = readOutputs(reader, entry);
@@ -348,16 +466,25 @@ export class EngineRuntime implements Runtime {
         this.#end(entry, () => entry.listener.done({ outputs, usage }), true);
       } else if (kind === event.FAILED) {
         const fault = new Fault(faultCodes[reader.int()]!, reader.text());
-        if (entry) this.#end(entry, () => entry.listener.failed(fault));
+        if (entry) this.#end(entry, () => entry.listener.failed(entry.isEvicted ? unloaded(entry) : fault));
       } else if (kind === event.MARKER) {
         const marker = reader.int();
         entry?.listener.marker?.(marker);
       } else {
         const values = reader.floats();
-        if (entry)
-          this.#end(entry, () => entry.listener.suspended?.(packState(entry.model.definition, values)), true);
+        if (entry) this.#suspended(entry, values);
       }
     }
+  }
+
+  #suspended(entry: Entry, values: Float32Array): void {
+    const { listener, version, isEvicted } = entry;
+    const tell = () => {
+      if (!listener.suspended) listener.failed(unloaded(entry));
+      else
+        listener.suspended(packState(version.served.definition, values), isEvicted ? "replaced" : undefined);
+    };
+    this.#end(entry, tell, !isEvicted);
   }
 
   /** Lets a request go, then says its last word. */
@@ -365,8 +492,10 @@ export class EngineRuntime implements Runtime {
     this.#entries[entry.id] = undefined;
     this.#freeIds.push(entry.id);
     entry.engine.active--;
+    entry.version.active--;
     if (entry.isStage) tell();
     else this.#count(isSuccess, tell);
+    if (entry.version.active === 0) entry.version.onIdle?.();
   }
 
   /** Counts what has ended, and says its last word. */
@@ -389,18 +518,59 @@ export class EngineRuntime implements Runtime {
 /** Longest wait for an engine's meters: one that takes longer is in a long step, or dead. */
 const METERS_MS = 1000;
 
-function infoOf(definition: ModelDefinition): Omit<ModelInfo, "cells"> {
-  const { name, version, description, program, example } = definition;
-  return {
-    name,
-    version,
-    description,
-    program: program.kind,
-    streaming: program.kind === "session",
-    inputs: inputSpecs(definition),
-    outputs: outputSpecs(definition),
-    ...(example ? { example } : {}),
-  };
+/** What engines run, and the pipelines of that; models in a pipeline's folder are served as if they had been named too. */
+async function divide(
+  named: readonly ModelSource[],
+): Promise<{ readonly single: readonly ModelSource[]; readonly pipelines: readonly PipelineDefinition[] }> {
+  const single: ModelSource[] = [];
+  const pipelines: PipelineDefinition[] = [];
+  for (const source of named) {
+    const definition = await definitionOf(source);
+    if (!isPipeline(definition)) single.push(source);
+    else {
+      pipelines.push(definition);
+      single.push(...(definition.parts ?? []).map((part) => ({ definition: part })));
+    }
+  }
+  return { single, pipelines };
+}
+
+/** Options for the stages of a pipeline, which has one version. Throws MODEL_NOT_FOUND where another is asked for. */
+function stageOptions<Options extends RequestOptions>(
+  { info }: ServedPipeline,
+  { version, ...options }: Options,
+): Omit<Options, "version"> {
+  if (version === undefined || version === info.version) return options;
+  throw new Fault(
+    "MODEL_NOT_FOUND",
+    `model '${info.name}' has no version '${version}'; there is ${info.version}`,
+  );
+}
+
+const DRAIN_MS = 10_000;
+/** How long an engine may take to end what it was asked to end. */
+const EVICTION_MS = 5000;
+
+function unloaded({ version: { served } }: Entry): Fault {
+  const { name, version } = served.definition;
+  return new Fault(
+    "MODEL_NOT_READY",
+    `version ${version} of model '${name}' was unloaded before the request was done`,
+  );
+}
+
+/** Resolves once no request is with a version, or after `ms`. */
+function idle(version: Version, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    if (version.active === 0) return resolve();
+    const end = () => {
+      clearTimeout(timer);
+      version.onIdle = undefined;
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    version.onIdle = end;
+  });
 }
 
 /** Throws INVALID_REQUEST where a session is wanted of a model for requests, or the other way round. */
@@ -420,12 +590,12 @@ function writeTensors(writer: PacketWriter, tensors: readonly Tensor[]): void {
 
 /** The outputs of a whole request. */
 function readOutputs(reader: PacketReader, entry: Entry | undefined): Values {
-  return readValues(reader, (output, tensor) => entry && outputValue(entry.model, output, tensor));
+  return readValues(reader, (output, tensor) => entry && outputValue(entry.version.served, output, tensor));
 }
 
 function readStep(reader: PacketReader, entry: Entry | undefined, step: number): Values {
   if (!entry) return readValues(reader, () => undefined);
-  entry.texts ??= new StepTexts(entry.model);
+  entry.texts ??= new StepTexts(entry.version.served);
   const { texts } = entry;
   return readValues(reader, (output, tensor) => texts.value(step, output, tensor));
 }

@@ -26,7 +26,11 @@ export class OpenSession implements Session {
       ...this.#queue.listener,
       done: (result) => finish({ result }),
       failed: (fault) => finish({}, fault),
-      suspended: (state) => finish({ state }),
+      suspended: (state, evicted) =>
+        finish(
+          { state },
+          evicted && new Fault("MODEL_NOT_READY", "the session's model version was unloaded"),
+        ),
       marker: (marker) => {
         this.#markers.get(marker)?.();
         this.#markers.delete(marker);

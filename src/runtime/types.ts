@@ -1,3 +1,4 @@
+import type { ModelDefinition } from "../../models/definition.ts";
 import type { Fault } from "../core/faults.ts";
 import type { Tensor } from "../core/tensor.ts";
 import type { EngineMeters } from "../engine/meters.ts";
@@ -10,6 +11,8 @@ export type Values = Readonly<Record<string, Value>>;
 
 /** What a caller may say about one request. */
 export interface RequestOptions {
+  /** Version of the model. @default the newest that is loaded */
+  readonly version?: string;
   /** Class from 1 (first) to 9 (last); a lower number takes row places from a higher one at any step. @default 5 */
   readonly priority?: number;
   /** Longest time from now until the result, in milliseconds, above 0; past it the request fails with DEADLINE_EXCEEDED. No limit by default. */
@@ -59,7 +62,25 @@ export interface Listener {
   readonly marker?: (marker: number) => void;
   /** How many pushed inputs of a session have been processed since the last call. */
   readonly consumed?: (inputs: number) => void;
-  readonly suspended?: (state: string) => void;
+  /** `replaced` where nobody asked: the session's model version was unloaded. */
+  readonly suspended?: (state: string, evicted?: "replaced") => void;
+}
+
+export interface LoadOptions {
+  /** Version to serve it as. @default what the model says */
+  readonly version?: string;
+  /** How long those that run on the same version, loaded before, may go on, in milliseconds; then as with `unload`. @default 10 000 */
+  readonly drainMs?: number;
+}
+
+export interface UnloadOptions {
+  /** Which version. @default all */
+  readonly version?: string;
+  /**
+   * How long those that run may go on, in milliseconds, 0 or more; then sessions are suspended and their listeners get the
+   * state, and requests fail with MODEL_NOT_READY. @default 10 000
+   */
+  readonly drainMs?: number;
 }
 
 /** A request that was handed over. */
@@ -121,11 +142,22 @@ export interface RuntimeStats {
   /** Rows of the last task of every engine. */
   readonly rows: number;
   readonly restarts: number;
+  /** Bytes of weights, state rows and buffers that engines hold, without what ONNX Runtime adds. */
+  readonly bytes: number;
 }
 
 /** Serves models inside this process. */
 export interface Runtime {
+  /** Those that new requests may name; the newest version of a model comes first. */
   readonly models: readonly ModelInfo[];
+  /**
+   * Loads a model while others run, and resolves once every engine has measured and thereby warmed it up and new requests
+   * get it. Who began on the same version, loaded before, finishes on that. Rejects with the fault that keeps it out; then
+   * nothing has changed.
+   */
+  load(model: string | ModelDefinition, options?: LoadOptions): Promise<ModelInfo>;
+  /** Takes a model from new requests at once, and resolves when those that run have ended and nothing of it is left. */
+  unload(model: string, options?: UnloadOptions): Promise<void>;
   /** One request; resolves with its result or rejects with a `Fault`. */
   run(
     model: string,

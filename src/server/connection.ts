@@ -72,6 +72,16 @@ export class Connection {
     this.#each((stream) => stream.session && this.#evict(stream, reason));
   }
 
+  /** Ends what is still open with SHUTTING_DOWN: there is no more time. */
+  abandon(): void {
+    const fault = new Fault("SHUTTING_DOWN", "the server shut down before the request was done");
+    this.#each((stream) => {
+      this.#streams.delete(stream.id);
+      stream.handle.cancel();
+      this.#refuse(fault, stream.id);
+    });
+  }
+
   /** Ends the sessions that have not been heard of since `beforeMs` on the monotonic clock. */
   evictIdle(beforeMs: number): void {
     this.#each((stream) => stream.session && stream.heardMs < beforeMs && this.#evict(stream, "idle"));
@@ -113,7 +123,7 @@ export class Connection {
       this.#claim(id);
       const inputs = readInputs(message.inputs, binary);
       const stream = this.#stream(id, binary !== undefined);
-      const options = optionsOf(message.parameters);
+      const options = optionsOf(message);
       const listener = this.#listener(stream, message.parameters?.stream !== false);
       stream.handle = this.#runtime.submit(message.model, inputs, options, listener);
       this.#add(stream);
@@ -122,7 +132,7 @@ export class Connection {
     if (message.type === "open") {
       this.#claim(id);
       const { state } = message;
-      const options = { ...optionsOf(message.parameters), ...(state === undefined ? {} : { state }) };
+      const options = { ...optionsOf(message), ...(state === undefined ? {} : { state }) };
       this.#open(id, binary !== undefined, (listener) =>
         this.#runtime.open(message.model, options, listener),
       );
@@ -227,9 +237,9 @@ export class Connection {
         this.#outbox.send({ type: "credit", id, inputs: stream.consumed });
         stream.consumed = 0;
       },
-      suspended: (state) =>
+      suspended: (state, evicted) =>
         end(() => {
-          const reason = stream.evicting;
+          const reason = stream.evicting ?? evicted;
           this.#outbox.send(reason ? { type: "evicted", id, reason, state } : { type: "state", id, state });
         }),
     };
@@ -257,9 +267,14 @@ function readInputs(inputs: Parameters<typeof readValues>[0], binary: BinaryFram
   return values;
 }
 
-function optionsOf(parameters: ClientParameters = {}): RequestOptions {
+function optionsOf(message: {
+  readonly version?: string | undefined;
+  readonly parameters?: ClientParameters | undefined;
+}): RequestOptions {
+  const { version, parameters = {} } = message;
   const { priority, timeout_ms, max_steps, temperature, top_k, top_p, seed, beam_width } = parameters;
   return {
+    ...(version === undefined ? {} : { version }),
     ...(priority ? { priority } : {}),
     ...(timeout_ms === undefined ? {} : { timeoutMs: timeout_ms }),
     ...(max_steps === undefined ? {} : { maxSteps: max_steps }),

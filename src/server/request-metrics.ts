@@ -68,7 +68,7 @@ function addTriton(
       collect() {
         this.reset();
         for (const { name: model, version } of models()) {
-          for (const [key, value] of Object.entries(read(statistics.sums(model)))) {
+          for (const [key, value] of Object.entries(read(statistics.sums({ name: model, version })))) {
             this.inc({ model, version, ...(label ? { [label]: key } : {}) }, value);
           }
         }

@@ -61,13 +61,14 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   const { grpcPort, repository = fixedRepository(runtime) } = settings;
   const limits = { ...DEFAULTS, ...settings.limits };
   let ready = true;
-  const isReady = () => ready;
+  const isReady = () => ready && repository.isReady();
+  const isOpen = () => ready;
   const statistics = new Statistics(Date.now);
   const doorway = counted(runtime, statistics);
   const sequences = new Sequences(runtime, statistics, limits);
   const inference = new Inference(doorway, sequences, randomUUID);
   const app = await createApp(limits, { version, unexpected });
-  const sockets = openSockets(app.server, doorway, limits, isReady);
+  const sockets = openSockets(app.server, doorway, limits, isOpen);
   const registry = metricsOf(runtime, () => sockets.size, sequences, statistics);
   const door = { doorway, inference, repository, statistics, limits, version, isReady, unexpected };
   addBodies(app, limits);

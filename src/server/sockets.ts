@@ -22,7 +22,7 @@ export interface Sockets {
   isBusy(): boolean;
   /** Tells clients to finish, and hands back their sessions. */
   goAway(): void;
-  /** Closes all, and resolves once they are gone. */
+  /** Ends what is still open with SHUTTING_DOWN, closes all, and resolves once they are gone. */
   close(): Promise<void>;
 }
 
@@ -81,7 +81,10 @@ export function openSockets(
     },
     close: async () => {
       clearInterval(pings);
-      for (const ws of connections.keys()) ws.close(1001, "the server is shutting down");
+      for (const [ws, connection] of connections) {
+        connection.abandon();
+        ws.close(1001, "the server is shutting down");
+      }
       const late = setTimeout(() => {
         for (const ws of connections.keys()) ws.terminate();
       }, CLOSE_MS);

@@ -34,6 +34,7 @@ const cell: CellSpec = {
 
 class TestKernel implements GraphKernel {
   readonly cell = cell;
+  readonly bytes = 0;
   readonly batches: { readonly shape: readonly number[]; readonly inputs: readonly (readonly number[])[] }[] =
     [];
   readonly #clock: ManualClock;

@@ -180,6 +180,7 @@ describe("a server", () => {
     const asked: string[] = [];
     await start({
       repository: {
+        isReady: () => true,
         index: () => [{ name: "next", version: "", state: "UNAVAILABLE", reason: "not loaded" }],
         load: async (model) => void asked.push(`load ${model}`),
         unload: async (model) => void asked.push(`unload ${model}`),

@@ -11,7 +11,7 @@ import { Fault } from "../../core/faults.ts";
 import type { Inference } from "../oip/inference.ts";
 import { configOf, extensions, metadataOf, modelOf } from "../oip/metadata.ts";
 import { refuseReserved } from "../oip/parameters.ts";
-import type { Repository } from "../oip/repository.ts";
+import { type Repository, refuseOverrides } from "../oip/repository.ts";
 import type { SequenceLimits } from "../oip/sequences.ts";
 import type { Doorway, Statistics } from "../oip/statistics.ts";
 import { failureOf } from "./failures.ts";
@@ -42,12 +42,13 @@ export interface Grpc {
 export async function startGrpc(host: string, port: number, door: GrpcDoor): Promise<Grpc> {
   const { inference, health } = loadServices();
   const streams = new Set<{ readonly end: () => void }>();
+  const watchers = new HealthWatchers(door.isReady);
   const server = new GrpcServer({
     "grpc.max_receive_message_length": door.limits.bodyBytes,
     "grpc.max_send_message_length": -1,
   });
   server.addService(inference, inferenceOf(door, streams));
-  server.addService(health, healthOf(door.isReady, streams));
+  server.addService(health, healthOf(watchers, streams));
   const address = `${host.includes(":") ? `[${host}]` : host}:${port}`;
   const bound = await new Promise<number>((resolve, reject) => {
     server.bindAsync(address, ServerCredentials.createInsecure(), (cause, taken) => {
@@ -60,6 +61,7 @@ export async function startGrpc(host: string, port: number, door: GrpcDoor): Pro
     port: bound,
     close: async () => {
       for (const stream of streams) stream.end();
+      watchers.close();
       const late = setTimeout(() => server.forceShutdown(), CLOSE_MS);
       await new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
       clearTimeout(late);
@@ -72,6 +74,11 @@ const CLOSE_MS = 1000;
 interface OfModel {
   readonly name: string;
   readonly version: string;
+}
+
+interface OfRepository {
+  readonly model_name: string;
+  readonly parameters: Readonly<Record<string, unknown>>;
 }
 
 function inferenceOf(door: GrpcDoor, streams: Set<{ end: () => void }>): UntypedServiceImplementation {
@@ -95,8 +102,8 @@ function inferenceOf(door: GrpcDoor, streams: Set<{ end: () => void }>): Untyped
     ModelReady: unary(({ name, version: wanted }: OfModel) => ({
       ready: doorway.models.some((model) => model.name === name && (!wanted || wanted === model.version)),
     })),
-    ModelMetadata: unary((request: OfModel) => metadataOf(find(request))),
-    ModelConfig: unary((request: OfModel) => ({ config: configOf(find(request), limits) })),
+    ModelMetadata: unary((request: OfModel) => metadataOf(find(request), doorway)),
+    ModelConfig: unary((request: OfModel) => ({ config: configOf(find(request), doorway, limits) })),
     ModelStatistics: unary((request: OfModel) => {
       const models = request.name === "" ? doorway.models : [find(request)];
       return { model_stats: models.map((model) => statistics.of(model.name, model.version)) };
@@ -104,11 +111,12 @@ function inferenceOf(door: GrpcDoor, streams: Set<{ end: () => void }>): Untyped
     RepositoryIndex: unary(({ ready }: { readonly ready: boolean }) => ({
       models: repository.index().filter(({ state }) => !ready || state === "READY"),
     })),
-    RepositoryModelLoad: unary(async ({ model_name }: { readonly model_name: string }) => {
+    RepositoryModelLoad: unary(async ({ model_name, parameters }: OfRepository) => {
+      refuseOverrides(model_name, Object.keys(parameters));
       await repository.load(model_name);
       return {};
     }),
-    RepositoryModelUnload: unary(async ({ model_name }: { readonly model_name: string }) => {
+    RepositoryModelUnload: unary(async ({ model_name }: OfRepository) => {
       await repository.unload(model_name);
       return {};
     }),
@@ -133,25 +141,65 @@ interface HealthRequest {
   readonly service: string;
 }
 
-function healthOf(isReady: () => boolean, streams: Set<{ end: () => void }>): UntypedServiceImplementation {
+type HealthCall = ServerWritableStream<HealthRequest, object>;
+
+/** Tells those who watch the server's health whenever it changes. */
+class HealthWatchers {
+  readonly #isReady: () => boolean;
+  readonly #calls = new Set<HealthCall>();
+  readonly #timer: NodeJS.Timeout;
+  #told: string;
+
+  constructor(isReady: () => boolean) {
+    this.#isReady = isReady;
+    this.#told = this.status;
+    this.#timer = setInterval(() => this.#tell(), HEALTH_MS);
+    this.#timer.unref();
+  }
+
+  get status(): string {
+    return this.#isReady() ? "SERVING" : "NOT_SERVING";
+  }
+
+  add(call: HealthCall): void {
+    call.write({ status: this.status });
+    this.#calls.add(call);
+    call.on("cancelled", () => this.#calls.delete(call));
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    this.#tell();
+    for (const call of this.#calls) call.end();
+  }
+
+  #tell(): void {
+    const { status } = this;
+    if (status === this.#told) return;
+    this.#told = status;
+    for (const call of this.#calls) call.write({ status });
+  }
+}
+
+const HEALTH_MS = 100;
+
+function healthOf(watchers: HealthWatchers, streams: Set<{ end: () => void }>): UntypedServiceImplementation {
   const isKnown = ({ service }: HealthRequest) =>
     service === "" || service === "inference.GRPCInferenceService";
-  const current = () => (isReady() ? "SERVING" : "NOT_SERVING");
   return {
     Check: ((call, callback) => {
-      if (isKnown(call.request)) callback(null, { status: current() });
+      if (isKnown(call.request)) callback(null, { status: watchers.status });
       else callback({ code: status.NOT_FOUND, details: `there is no service '${call.request.service}'` });
     }) satisfies handleUnaryCall<HealthRequest, object>,
-    Watch: (call: ServerWritableStream<HealthRequest, object>) => {
-      call.write({ status: isKnown(call.request) ? current() : "SERVICE_UNKNOWN" });
-      const watcher = {
-        end: () => {
-          call.write({ status: "NOT_SERVING" });
-          call.end();
-        },
-      };
-      streams.add(watcher);
-      call.on("cancelled", () => streams.delete(watcher));
+    Watch: (call: HealthCall) => {
+      if (isKnown(call.request)) watchers.add(call);
+      else {
+        // It may become known: the protocol wants the stream to stay.
+        call.write({ status: "SERVICE_UNKNOWN" });
+        const stream = { end: () => call.end() };
+        streams.add(stream);
+        call.on("cancelled", () => streams.delete(stream));
+      }
     },
   };
 }

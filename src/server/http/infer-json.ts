@@ -88,7 +88,7 @@ function readInputs({ model }: Target, inputs: InferBody["inputs"], tail: Buffer
 
 /** Reads a body that is one tensor's bytes, for a model with one input of at most one free axis. All answers are bytes. */
 export function readRaw(model: ModelInfo, target: Target, bytes: Buffer): HttpInfer {
-  const { inputs } = metadataOf(model);
+  const { inputs } = metadataOf(model, { models: [model] });
   const input = inputs[0];
   if (!input || inputs.length > 1) {
     throw new Fault(

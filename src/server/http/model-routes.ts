@@ -28,7 +28,7 @@ export function addModelRoutes(app: App, { doorway, statistics, limits }: HttpDo
       summary: "Inputs and outputs of a model",
       params: schemas.ModelPath,
       reply: schemas.ModelReply,
-      handler: ({ params }) => metadataOf(find(params)),
+      handler: ({ params }) => metadataOf(find(params), doorway),
     });
     addRoute(app, {
       method: "GET",
@@ -44,7 +44,7 @@ export function addModelRoutes(app: App, { doorway, statistics, limits }: HttpDo
       summary: "A model's configuration in Triton's words",
       params: schemas.ModelPath,
       reply: schemas.ConfigReply,
-      handler: ({ params }) => configOf(find(params), limits),
+      handler: ({ params }) => configOf(find(params), doorway, limits),
     });
     addRoute(app, {
       method: "GET",

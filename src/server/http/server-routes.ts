@@ -1,5 +1,5 @@
-import { Fault } from "../../core/faults.ts";
 import { extensions } from "../oip/metadata.ts";
+import { refuseOverrides } from "../oip/repository.ts";
 import type { App } from "./app.ts";
 import { addRoute, type HttpDoor } from "./routes.ts";
 import * as schemas from "./schemas.ts";
@@ -47,9 +47,8 @@ export function addServerRoutes(app: App, { repository, version, isReady }: Http
       body: schemas.RepositoryBody,
       handler: async ({ params, body }, reply) => {
         const { model } = params as schemas.ModelPath;
-        if (verb === "load" && (body as schemas.RepositoryBody)?.parameters?.config !== undefined) {
-          throw new Fault("UNSUPPORTED", `model '${model}' cannot be loaded with a config of the client's`);
-        }
+        if (verb === "load")
+          refuseOverrides(model, Object.keys((body as schemas.RepositoryBody)?.parameters ?? {}));
         await repository[verb](model);
         return reply.send();
       },

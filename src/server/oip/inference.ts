@@ -95,8 +95,10 @@ export class Inference {
 
   #plan({ model: name, version, parameters, inputs, outputs }: InferRequest, signal: AbortSignal): Plan {
     if (signal.aborted) throw new Fault("CANCELLED", "the client was gone before the request was made");
-    const model = modelOf(this.#doorway, name, version);
     const sequence = sequenceOf(parameters);
+    // A sequence goes on with the version it began on.
+    const running = sequence.start ? undefined : this.#sequences.modelOf(name, sequence.key, version);
+    const model = running ?? modelOf(this.#doorway, name, version);
     const options = optionsOf(parameters);
     const names = wantedOutputs(model, outputs);
     return { model, sequence, options, names, ...readInputs(model, inputs) };
@@ -119,7 +121,7 @@ export class Inference {
     const made = sequence.key === undefined ? this.#newId() : undefined;
     const named = made === undefined ? sequence : { ...sequence, key: `s${made}`, id: made };
     const key = named.key!;
-    const steps = await this.#sequences.push(model.name, { ...named, key }, values, { signal, options });
+    const steps = await this.#sequences.push(model, { ...named, key }, values, { signal, options });
     const outputs = stackedOutputs(steps, names, isBatch);
     return answer(request, model, outputs, made === undefined ? {} : { sequence_id: made });
   }
@@ -129,8 +131,9 @@ export class Inference {
     if (this.#closing) {
       throw new Fault("SHUTTING_DOWN", "the server is shutting down and takes no more requests");
     }
-    if (!model.streaming) return this.#doorway.submit(model.name, values, options, listener);
-    const session = this.#doorway.open(model.name, options, listener);
+    const wishes = { ...options, version: model.version };
+    if (!model.streaming) return this.#doorway.submit(model.name, values, wishes, listener);
+    const session = this.#doorway.open(model.name, wishes, listener);
     try {
       session.push(values);
     } catch (error) {

@@ -14,20 +14,20 @@ export const extensions = [
   "statistics",
 ] as const;
 
-/** The loaded model. Throws MODEL_NOT_FOUND; a version of undefined or "" is any. */
+/** The version of a model that is asked for; with undefined or "" the newest. Throws MODEL_NOT_FOUND. */
 export function modelOf({ models }: Pick<Runtime, "models">, name: string, version?: string): ModelInfo {
-  const model = models.find((one) => one.name === name);
-  if (!model) {
-    const known = models.map((one) => one.name).join(", ") || "none";
+  const versions = models.filter((one) => one.name === name);
+  const model = version ? versions.find((one) => one.version === version) : versions[0];
+  if (model) return model;
+  if (versions.length === 0) {
+    const known = [...new Set(models.map((one) => one.name))].join(", ") || "none";
     throw new Fault("MODEL_NOT_FOUND", `there is no model '${name}'; there are ${known}`);
   }
-  if (version && version !== model.version) {
-    throw new Fault(
-      "MODEL_NOT_FOUND",
-      `model '${name}' has no version '${version}'; version ${model.version} is loaded`,
-    );
-  }
-  return model;
+  const loaded = versions.map((one) => one.version).join(", ");
+  throw new Fault(
+    "MODEL_NOT_FOUND",
+    `model '${name}' has no version '${version}'; version ${loaded} is loaded`,
+  );
 }
 
 export interface TensorMetadata {
@@ -45,13 +45,16 @@ export interface ModelMetadata {
 }
 
 /**
- * What a client must send and will get. The first axis of an input is steps, of which a request may have any number: there
+ * What a client must send to a model and will get, and which of its versions are there. The first axis of an input is steps, of which a request may have any number: there
  * is no batch axis, because the server batches. A model for sessions answers every step, so its outputs have that axis too.
  */
-export function metadataOf({ name, version, inputs, outputs, streaming }: ModelInfo): ModelMetadata {
+export function metadataOf(
+  { name, inputs, outputs, streaming }: ModelInfo,
+  { models }: Pick<Runtime, "models">,
+): ModelMetadata {
   return {
     name,
-    versions: [version],
+    versions: models.filter((one) => one.name === name).map(({ version }) => version),
     platform: "cellbatch_cells",
     inputs: inputs.map((spec) => tensorMetadata(spec)),
     outputs: outputs.map((spec) => {
@@ -69,15 +72,16 @@ function tensorMetadata({ name, type, shape }: ValueSpec): TensorMetadata {
 /** Triton's `ModelConfig` with the names of its proto; what both doors answer. Says the same as the metadata. */
 export function configOf(
   model: ModelInfo,
+  runtime: Pick<Runtime, "models">,
   limits: { readonly idleMs: number; readonly sequences: number },
 ): Record<string, unknown> {
-  const { inputs, outputs, platform } = metadataOf(model);
+  const { versions, inputs, outputs, platform } = metadataOf(model, runtime);
   return {
     name: model.name,
     platform,
     backend: "cellbatch",
     runtime: "",
-    version_policy: { latest: { num_versions: 1 } },
+    version_policy: { latest: { num_versions: versions.length } },
     // Not a limit of ours: 0 says that requests have no batch axis.
     max_batch_size: 0,
     input: inputs.map(({ name, datatype, shape }) => ({

@@ -1,5 +1,12 @@
 import { Fault } from "../../core/faults.ts";
-import type { Listener, RequestOptions, SessionHandle, StepOutput, Values } from "../../runtime/types.ts";
+import type {
+  Listener,
+  ModelInfo,
+  RequestOptions,
+  SessionHandle,
+  StepOutput,
+  Values,
+} from "../../runtime/types.ts";
 import type { SequenceParameters } from "./parameters.ts";
 import type { Doorway, Statistics } from "./statistics.ts";
 
@@ -13,7 +20,7 @@ export interface SequenceLimits {
 }
 
 /** Why a sequence ended before its client said so. */
-export type SequenceEnd = "idle" | "replaced" | "cancelled" | "failed" | "shutdown";
+export type SequenceEnd = "idle" | "replaced" | "cancelled" | "failed" | "unloaded" | "shutdown";
 
 /** One request of a sequence, while it waits for the outputs of its steps. */
 interface Turn {
@@ -26,7 +33,7 @@ interface Turn {
 }
 
 interface Sequence {
-  readonly model: string;
+  readonly model: ModelInfo;
   readonly key: string;
   readonly name: string;
   readonly session: SessionHandle;
@@ -66,17 +73,28 @@ export class Sequences {
     return this.#ended;
   }
 
+  /** The version that an open sequence runs on; undefined where there is none. Throws INVALID_REQUEST where another is asked for. */
+  modelOf(name: string, key: string | undefined, version: string | undefined): ModelInfo | undefined {
+    const sequence = key === undefined ? undefined : this.#open.get(`${key}\0${name}`);
+    if (!sequence || !version || sequence.model.version === version) return sequence?.model;
+    throw new Fault(
+      "INVALID_REQUEST",
+      `${sequence.name} began on version ${sequence.model.version} and cannot go on with version '${version}'`,
+    );
+  }
+
   /**
    * Processes `inputs` as the next steps of a sequence and resolves with their outputs. Requests of a sequence are
    * processed in order of their calls. Rejects with the fault that ended the sequence; throws a fault at once for a request
    * that never joined it.
    */
   push(
-    model: string,
+    info: ModelInfo,
     of: SequenceParameters & { readonly key: string },
     inputs: Values,
     call: SequenceCall,
   ): Promise<readonly StepOutput[]> {
+    const model = info.name;
     const key = `${of.key}\0${model}`;
     let sequence = this.#open.get(key);
     if (of.start) {
@@ -90,7 +108,7 @@ export class Sequences {
         const replaced = new Fault("CANCELLED", `sequence ${of.id} of model '${model}' was started again`);
         this.#end(sequence, "replaced", replaced);
       }
-      sequence = this.#begin(model, key, of, call.options);
+      sequence = this.#begin(info, key, of, call.options);
     }
     if (!sequence || sequence.isClosing) {
       throw new Fault(
@@ -118,16 +136,16 @@ export class Sequences {
     for (const sequence of [...this.#open.values()]) this.#end(sequence, "shutdown", fault);
   }
 
-  #begin(model: string, key: string, of: SequenceParameters, options: RequestOptions): Sequence {
+  #begin(model: ModelInfo, key: string, of: SequenceParameters, options: RequestOptions): Sequence {
     if (this.#all.size >= this.#limits.sequences) {
       throw new Fault("OVERLOADED", `${this.#all.size} sequences are open, which is the most`);
     }
     // A time limit is each request's, not the sequence's.
     const { timeoutMs: _, ...rest } = options;
-    const name = `sequence ${of.id} of model '${model}'`;
+    const name = `sequence ${of.id} of model '${model.name}'`;
     const session = this.#doorway.open(
-      model,
-      rest,
+      model.name,
+      { ...rest, version: model.version },
       this.#listener(() => sequence),
     );
     const idle = setTimeout(() => this.#evictIdle(sequence), this.#limits.idleMs);
@@ -202,6 +220,11 @@ export class Sequences {
         while (sequence.turns.length > 0) this.#answer(sequence);
       },
       failed: (fault) => this.#end(of(), "failed", fault),
+      suspended: () => {
+        const { name, model } = of();
+        const fault = new Fault("MODEL_NOT_READY", `${name} ended, version ${model.version} was unloaded`);
+        this.#end(of(), "unloaded", fault);
+      },
     };
   }
 

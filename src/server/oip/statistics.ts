@@ -1,5 +1,5 @@
 import type { FaultCode } from "../../core/faults.ts";
-import type { Listener, Runtime, SessionHandle, Usage } from "../../runtime/types.ts";
+import type { Listener, RequestOptions, Runtime, SessionHandle, Usage } from "../../runtime/types.ts";
 
 /** How often something happened and how long it took in all. */
 export interface Duration {
@@ -17,6 +17,12 @@ export interface Served {
   /** Of a streamed request: until its first output; and the mean between its outputs, where it had more than one. */
   readonly firstMs?: number;
   readonly perOutputMs?: number;
+}
+
+/** Which version of which model. */
+export interface Counted {
+  readonly name: string;
+  readonly version: string;
 }
 
 interface Sums {
@@ -45,7 +51,7 @@ interface Totals {
   readonly ms: number;
 }
 
-/** Counts requests of every door by model. `now` is the time since the epoch in milliseconds. */
+/** Counts requests of every door by version of a model. `now` is the time since the epoch in milliseconds. */
 export class Statistics {
   readonly #models = new Map<string, Sums>();
   readonly #now: () => number;
@@ -55,15 +61,15 @@ export class Statistics {
     this.#now = now;
   }
 
-  /** `observer` is told of every request from here on. */
+  /** `observer` is told of every request from here on, by the name of its model. */
   observe(observer: (model: string, served: Served) => void): void {
     this.#observers.push(observer);
   }
 
-  add(model: string, served: Served): void {
-    for (const observer of this.#observers) observer(model, served);
+  add({ name, version }: Counted, served: Served): void {
+    for (const observer of this.#observers) observer(name, served);
     const { code, totalMs, queueMs, computeMs, cells } = served;
-    const sums = this.#of(model);
+    const sums = this.#of(name, version);
     if (code !== "OK") {
       sums.fail.add(totalMs);
       const reason = TRITON_REASONS[code] ?? "OTHER";
@@ -79,19 +85,19 @@ export class Statistics {
   }
 
   /** The sums that Triton's metrics have; failures by Triton's reasons. */
-  sums(model: string): {
+  sums({ name, version }: Counted): {
     readonly success: Totals;
     readonly queue: Totals;
     readonly compute: Totals;
     readonly fail: Readonly<Record<string, number>>;
   } {
-    const { success, queue, compute, reasons } = this.#of(model);
+    const { success, queue, compute, reasons } = this.#of(name, version);
     return { success: success.totals, queue: queue.totals, compute: compute.totals, fail: reasons };
   }
 
   /** Triton's `ModelStatistics` with the names of its proto. An inference is a request, an execution is one cell of one. */
   of(name: string, version: string): Record<string, unknown> {
-    const { lastMs, inferences, cells, success, fail, queue, compute } = this.#of(name);
+    const { lastMs, inferences, cells, success, fail, queue, compute } = this.#of(name, version);
     const none = { count: 0, ns: 0 };
     const instant = { count: success.value.count, ns: 0 };
     return {
@@ -116,7 +122,8 @@ export class Statistics {
     };
   }
 
-  #of(model: string): Sums {
+  #of(name: string, version: string): Sums {
+    const model = `${name}\0${version}`;
     let sums = this.#models.get(model);
     if (!sums) {
       const [success, fail, queue, compute] = [new Sum(), new Sum(), new Sum(), new Sum()];
@@ -150,7 +157,7 @@ export type Doorway = Pick<Runtime, "models" | "submit" | "open" | "stats">;
 
 /** The runtime, with every request and session that is handed to it counted when it ends. */
 export function counted(runtime: Runtime, statistics: Statistics): Doorway {
-  const count = (model: string, listener: Listener, isSession: boolean): Listener => {
+  const count = (model: Counted, listener: Listener, isSession: boolean): Listener => {
     const startMs = performance.now();
     let firstMs = 0;
     let outputs = 0;
@@ -179,13 +186,18 @@ export function counted(runtime: Runtime, statistics: Statistics): Doorway {
         add(fault.code, NO_USAGE);
         listener.failed(fault);
       },
-      suspended: (state) => {
-        add("OK", NO_USAGE);
-        listener.suspended?.(state);
+      suspended: (state, evicted) => {
+        add(evicted === undefined ? "OK" : "MODEL_NOT_READY", NO_USAGE);
+        listener.suspended?.(state, evicted);
       },
     };
   };
-  const countForks = (model: string, session: SessionHandle): SessionHandle => ({
+  /** The version that the runtime will choose. */
+  const versionOf = (name: string, { version }: RequestOptions): Counted => ({
+    name,
+    version: version ?? runtime.models.find((model) => model.name === name)?.version ?? "",
+  });
+  const countForks = (model: Counted, session: SessionHandle): SessionHandle => ({
     ...session,
     fork: (listener) => countForks(model, session.fork(count(model, listener, true))),
   });
@@ -194,10 +206,12 @@ export function counted(runtime: Runtime, statistics: Statistics): Doorway {
       return runtime.models;
     },
     stats: () => runtime.stats(),
-    submit: (model, inputs, options, listener) =>
-      runtime.submit(model, inputs, options, count(model, listener, false)),
-    open: (model, options, listener) =>
-      countForks(model, runtime.open(model, options, count(model, listener, true))),
+    submit: (name, inputs, options, listener) =>
+      runtime.submit(name, inputs, options, count(versionOf(name, options), listener, false)),
+    open: (name, options, listener) => {
+      const model = versionOf(name, options);
+      return countForks(model, runtime.open(name, options, count(model, listener, true)));
+    },
   };
 }
 
