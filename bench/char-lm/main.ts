@@ -34,7 +34,9 @@ const runtime = await createRuntime({
     },
   ],
 });
-const numbers = new Map(text!.inputs[0]!.codec.symbols.map((symbol, number) => [symbol, number]));
+const { codec } = text!.inputs[0]!;
+if (codec.kind === "tokenizer") throw new Error("the model's characters are no list of symbols");
+const numbers = new Map(codec.symbols.map((symbol, number) => [symbol, number]));
 const glosses = heldOut();
 const started = performance.now();
 let nats = 0;

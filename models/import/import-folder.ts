@@ -33,6 +33,9 @@ function filesOf({ cells, text }: Manifest): Set<string> {
       if (cell.kind !== "onnx") return [cell.weights.file];
       return cell.package === undefined ? [cell.file] : [];
     }),
-    ...codecs.flatMap(({ symbols }) => (Array.isArray(symbols) ? [] : [symbols.file])),
+    ...codecs.flatMap((codec) => {
+      if (codec.kind === "tokenizer") return [codec.file];
+      return Array.isArray(codec.symbols) ? [] : [codec.symbols.file];
+    }),
   ]);
 }

@@ -1,8 +1,9 @@
 import type { WebSocket } from "ws";
 import { Fault, faults } from "../core/faults.ts";
-import type { Handle, Listener, RequestOptions, Runtime, SessionHandle, Values } from "../runtime/types.ts";
+import type { Handle, Listener, Runtime, SessionHandle, Values } from "../runtime/types.ts";
 import { type BinaryFrame, parseFrame } from "./frames.ts";
 import { type ClientMessage, type ClientParameters, checkMessage, idOf } from "./messages.ts";
+import type { DoorOptions } from "./oip/statistics.ts";
 import type { Outbox } from "./outbox.ts";
 import type { EvictionReason } from "./protocol.ts";
 import { readValues, writeValues } from "./tensors.ts";
@@ -270,11 +271,13 @@ function readInputs(inputs: Parameters<typeof readValues>[0], binary: BinaryFram
 function optionsOf(message: {
   readonly version?: string | undefined;
   readonly parameters?: ClientParameters | undefined;
-}): RequestOptions {
+}): DoorOptions {
   const { version, parameters = {} } = message;
   const { priority, timeout_ms, max_steps, temperature, top_k, top_p, seed, beam_width } = parameters;
+  const { traceparent } = parameters;
   return {
     ...(version === undefined ? {} : { version }),
+    ...(traceparent === undefined ? {} : { traceparent }),
     ...(priority ? { priority } : {}),
     ...(timeout_ms === undefined ? {} : { timeoutMs: timeout_ms }),
     ...(max_steps === undefined ? {} : { maxSteps: max_steps }),

@@ -26,6 +26,7 @@ const Parameters = z.strictObject({
   top_p: z.number().optional(),
   seed: z.number().optional(),
   beam_width: z.number().optional(),
+  traceparent: z.string().max(128).optional(),
 });
 
 const ClientMessage = z.discriminatedUnion("type", [

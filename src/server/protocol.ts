@@ -23,6 +23,8 @@ export interface WireParameters {
   readonly top_p?: number | undefined;
   readonly seed?: number | undefined;
   readonly beam_width?: number | undefined;
+  /** Of W3C Trace Context. */
+  readonly traceparent?: string | undefined;
 }
 
 export type EvictionReason = "idle" | "capacity" | "shutdown" | "replaced";

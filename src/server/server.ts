@@ -12,6 +12,7 @@ import { fixedRepository, type Repository } from "./oip/repository.ts";
 import { type SequenceLimits, Sequences } from "./oip/sequences.ts";
 import { counted, Statistics } from "./oip/statistics.ts";
 import { openSockets, type SocketLimits } from "./sockets.ts";
+import { addSpans } from "./spans.ts";
 
 export interface ServerLimits extends SocketLimits, HttpLimits, SequenceLimits {}
 
@@ -64,6 +65,7 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   const isReady = () => ready && repository.isReady();
   const isOpen = () => ready;
   const statistics = new Statistics(Date.now);
+  await addSpans(statistics, version);
   const doorway = counted(runtime, statistics);
   const sequences = new Sequences(runtime, statistics, limits);
   const inference = new Inference(doorway, sequences, randomUUID);

@@ -1,3 +1,4 @@
+import type { Metadata } from "@grpc/grpc-js";
 import { Fault } from "../../core/faults.ts";
 import type { InferAnswer, InferRequest, InputTensor, ParameterValue, TensorSource } from "../oip/types.ts";
 import { bytesOf, typeOf } from "../oip/write-tensors.ts";
@@ -50,8 +51,8 @@ export interface WireRequest {
 const MAX_TENSORS = 256;
 const MAX_AXES = 16;
 
-/** Reads an infer request. Throws a `Fault` that names the tensor or the parameter. */
-export function readRequest(wire: WireRequest): InferRequest {
+/** Reads an infer request of a call with `metadata`. Throws a `Fault` that names the tensor or the parameter. */
+export function readRequest(wire: WireRequest, metadata: Metadata): InferRequest {
   const { model_name: model, inputs, outputs, raw_input_contents: raw } = wire;
   if (inputs.length > MAX_TENSORS || outputs.length > MAX_TENSORS) {
     throw new Fault(
@@ -79,6 +80,7 @@ export function readRequest(wire: WireRequest): InferRequest {
     parameters: readParameters(wire.parameters),
     inputs: inputs.map((input, at) => readInput(model, input, raw.length > 0, raw[at])),
     outputs: outputs.map(({ name }) => name),
+    traceparent: metadata.get("traceparent")[0]?.toString(),
   };
 }
 

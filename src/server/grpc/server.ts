@@ -121,7 +121,7 @@ function inferenceOf(door: GrpcDoor, streams: Set<{ end: () => void }>): Untyped
       return {};
     }),
     ModelInfer: unary(async (wire: WireRequest, call) => {
-      const request = readRequest(wire);
+      const request = readRequest(wire, call.metadata);
       refuseReserved(request.parameters, ALLOWED_RESERVED);
       const gone = new AbortController();
       call.on("cancelled", () => gone.abort());

@@ -1,4 +1,4 @@
-import type { ServerDuplexStream } from "@grpc/grpc-js";
+import type { Metadata, ServerDuplexStream } from "@grpc/grpc-js";
 import { Fault } from "../../core/faults.ts";
 import type { Inference } from "../oip/inference.ts";
 import { flag, refuseReserved } from "../oip/parameters.ts";
@@ -59,7 +59,7 @@ export function serveStream(
   call.on("data", (wire: WireRequest) => {
     if (gone.signal.aborted) return;
     if (++waiting === MOST_WAITING) call.pause();
-    const answers = begin(wire, inference, gone.signal);
+    const answers = begin(wire, call.metadata, inference, gone.signal);
     last = last.then(async () => {
       await answer(wire, answers);
       if (--waiting === MOST_WAITING / 2) call.resume();
@@ -70,8 +70,13 @@ export function serveStream(
 }
 
 /** The answers to one request; one that is not streamed is under way when this returns. */
-function begin(wire: WireRequest, inference: Inference, signal: AbortSignal): AsyncGenerator<object> {
-  const started = start(wire, inference, signal);
+function begin(
+  wire: WireRequest,
+  metadata: Metadata,
+  inference: Inference,
+  signal: AbortSignal,
+): AsyncGenerator<object> {
+  const started = start(wire, metadata, inference, signal);
   // It may fail before those ahead of it are answered.
   if (started instanceof Promise) started.catch(() => {});
   return answersOf(started);
@@ -79,11 +84,12 @@ function begin(wire: WireRequest, inference: Inference, signal: AbortSignal): As
 
 function start(
   wire: WireRequest,
+  metadata: Metadata,
   inference: Inference,
   signal: AbortSignal,
 ): Promise<object> | AsyncGenerator<object> {
   try {
-    const request = readRequest(wire);
+    const request = readRequest(wire, metadata);
     refuseReserved(request.parameters, ALLOWED_RESERVED);
     if (flag(request.parameters, "stream")) return steps(request, inference, signal);
     return inference.infer(request, signal).then((one) => writeAnswer(one, { triton_final_response: true }));

@@ -50,7 +50,7 @@ export function addInferRoutes(app: App, door: HttpDoor): void {
       handler: async (request, reply) => {
         const { request: asked, isBinary } = readHttpInfer(request, door);
         refuseReserved(asked.parameters, []);
-        const answer = await inference.infer(asked, goneSignal(reply));
+        const answer = await inference.infer(traced(asked, request), goneSignal(reply));
         return sendAnswer(request, reply, writeAnswer(answer, isBinary));
       },
     });
@@ -70,7 +70,7 @@ export function addInferRoutes(app: App, door: HttpDoor): void {
       reply: schemas.GenerateReply,
       handler: async (request, reply) => {
         const { request: asked, nameOf } = readHttpGenerate(request);
-        const answer = await inference.infer(asked, goneSignal(reply));
+        const answer = await inference.infer(traced(asked, request), goneSignal(reply));
         return reply.type("application/json").send(writeGenerated(answer, nameOf));
       },
     });
@@ -84,7 +84,7 @@ export function addInferRoutes(app: App, door: HttpDoor): void {
       replyType: "text/event-stream",
       handler: async (request, reply) => {
         const { request: asked, nameOf } = readHttpGenerate(request);
-        const events = eventsOf(door, asked, goneSignal(reply), nameOf);
+        const events = eventsOf(door, traced(asked, request), goneSignal(reply), nameOf);
         const begin = () => {
           reply.hijack();
           return reply.raw;
@@ -93,6 +93,10 @@ export function addInferRoutes(app: App, door: HttpDoor): void {
       },
     });
   }
+}
+
+function traced(asked: InferRequest, { headers }: FastifyRequest): InferRequest {
+  return { ...asked, traceparent: headers.traceparent?.toString() };
 }
 
 async function* eventsOf(

@@ -1,12 +1,12 @@
 import { Fault } from "../../core/faults.ts";
 import { resultOf, stepsOf } from "../../runtime/stream.ts";
-import type { Handle, Listener, ModelInfo, RequestOptions, StepOutput, Values } from "../../runtime/types.ts";
+import type { Handle, Listener, ModelInfo, StepOutput, Values } from "../../runtime/types.ts";
 import { outputsOf, stackedOutputs, wantedOutputs } from "./answers.ts";
 import { modelOf } from "./metadata.ts";
 import { optionsOf, type SequenceParameters, sequenceOf } from "./parameters.ts";
 import { readInputs } from "./read-tensors.ts";
 import type { Sequences } from "./sequences.ts";
-import type { Doorway } from "./statistics.ts";
+import type { DoorOptions, Doorway } from "./statistics.ts";
 import type { InferAnswer, InferRequest, OutputTensor } from "./types.ts";
 
 /** A request whose parts were checked against its model. */
@@ -15,7 +15,7 @@ interface Plan {
   readonly values: Values;
   readonly isBatch: boolean;
   readonly names: readonly string[];
-  readonly options: RequestOptions;
+  readonly options: DoorOptions;
   readonly sequence: SequenceParameters;
 }
 
@@ -93,13 +93,14 @@ export class Inference {
     }
   }
 
-  #plan({ model: name, version, parameters, inputs, outputs }: InferRequest, signal: AbortSignal): Plan {
+  #plan(request: InferRequest, signal: AbortSignal): Plan {
+    const { model: name, version, parameters, inputs, outputs, traceparent } = request;
     if (signal.aborted) throw new Fault("CANCELLED", "the client was gone before the request was made");
     const sequence = sequenceOf(parameters);
     // A sequence goes on with the version it began on.
     const running = sequence.start ? undefined : this.#sequences.modelOf(name, sequence.key, version);
     const model = running ?? modelOf(this.#doorway, name, version);
-    const options = optionsOf(parameters);
+    const options: DoorOptions = { ...optionsOf(parameters), traceparent };
     const names = wantedOutputs(model, outputs);
     return { model, sequence, options, names, ...readInputs(model, inputs) };
   }

@@ -8,7 +8,7 @@ import type {
   Values,
 } from "../../runtime/types.ts";
 import type { SequenceParameters } from "./parameters.ts";
-import type { Doorway, Statistics } from "./statistics.ts";
+import type { DoorOptions, Doorway, Statistics } from "./statistics.ts";
 
 export interface SequenceLimits {
   /** Sequences that may be open over HTTP and gRPC together. @default 4096 */
@@ -27,6 +27,7 @@ interface Turn {
   readonly marker: number;
   readonly steps: StepOutput[];
   readonly startMs: number;
+  readonly parent: unknown;
   readonly isLast: boolean;
   readonly resolve: (steps: readonly StepOutput[]) => void;
   readonly reject: (fault: Fault) => void;
@@ -178,8 +179,9 @@ export class Sequences {
       sequence.session.end();
     }
     const startMs = performance.now();
+    const parent = this.#statistics.parentOf(options.traceparent);
     const asked = new Promise<readonly StepOutput[]>((resolve, reject) => {
-      sequence.turns.push({ marker, steps: [], startMs, isLast: of.end, resolve, reject });
+      sequence.turns.push({ marker, steps: [], startMs, parent, isLast: of.end, resolve, reject });
     });
     const { timeoutMs } = options;
     const cancel = () => {
@@ -229,7 +231,7 @@ export class Sequences {
   }
 
   #answer(sequence: Sequence): void {
-    const { steps, startMs, resolve } = sequence.turns.shift()!;
+    const { steps, startMs, parent, resolve } = sequence.turns.shift()!;
     const computeMs = performance.now() - startMs;
     this.#statistics.add(sequence.model, {
       code: "OK",
@@ -237,6 +239,7 @@ export class Sequences {
       queueMs: 0,
       computeMs,
       cells: steps.length,
+      parent,
     });
     sequence.idle.refresh();
     resolve(steps);
@@ -252,9 +255,16 @@ export class Sequences {
     if (!this.#forget(sequence)) return;
     this.#ended.set(why, (this.#ended.get(why) ?? 0) + 1);
     sequence.session.cancel();
-    for (const { startMs, reject } of sequence.turns.splice(0)) {
+    for (const { startMs, parent, reject } of sequence.turns.splice(0)) {
       const totalMs = performance.now() - startMs;
-      this.#statistics.add(sequence.model, { code: fault.code, totalMs, queueMs: 0, computeMs: 0, cells: 0 });
+      this.#statistics.add(sequence.model, {
+        code: fault.code,
+        totalMs,
+        queueMs: 0,
+        computeMs: 0,
+        cells: 0,
+        parent,
+      });
       reject(fault);
     }
   }
@@ -275,7 +285,7 @@ export interface SequenceCall {
   /** Aborted when the client is gone; ends the sequence while the request is being processed. */
   readonly signal: AbortSignal;
   /** Those of the first request are the sequence's; `timeoutMs` is each request's own. */
-  readonly options: RequestOptions;
+  readonly options: DoorOptions;
 }
 
 const LONGEST_MS = 2 ** 31 - 1;

@@ -17,6 +17,8 @@ export interface Served {
   /** Of a streamed request: until its first output; and the mean between its outputs, where it had more than one. */
   readonly firstMs?: number;
   readonly perOutputMs?: number;
+  /** What `trace` made of it when it was accepted. */
+  readonly parent?: unknown;
 }
 
 /** Which version of which model. */
@@ -59,6 +61,14 @@ export class Statistics {
 
   constructor(now: () => number) {
     this.#now = now;
+  }
+
+  /** What is around the request that is accepted now, for those who trace; nothing where nobody does. */
+  parentOf: (traceparent: string | undefined) => unknown = () => undefined;
+
+  /** `parentOf` is asked for the parent of every request from here on. */
+  trace(parentOf: (traceparent: string | undefined) => unknown): void {
+    this.parentOf = parentOf;
   }
 
   /** `observer` is told of every request from here on, by the name of its model. */
@@ -152,12 +162,24 @@ class Sum {
   }
 }
 
-/** What a door needs of a runtime. */
+/** What a door needs of a runtime. Its options may hold a `traceparent`; see `DoorOptions`. */
 export type Doorway = Pick<Runtime, "models" | "submit" | "open" | "stats">;
+
+/** Options of a request that came through a door. */
+export interface DoorOptions extends RequestOptions {
+  /** Of W3C Trace Context: the client's span. */
+  readonly traceparent?: string | undefined;
+}
 
 /** The runtime, with every request and session that is handed to it counted when it ends. */
 export function counted(runtime: Runtime, statistics: Statistics): Doorway {
-  const count = (model: Counted, listener: Listener, isSession: boolean): Listener => {
+  const count = (
+    model: Counted,
+    listener: Listener,
+    isSession: boolean,
+    { traceparent }: DoorOptions,
+  ): Listener => {
+    const parent = statistics.parentOf(traceparent);
     const startMs = performance.now();
     let firstMs = 0;
     let outputs = 0;
@@ -166,7 +188,7 @@ export function counted(runtime: Runtime, statistics: Statistics): Doorway {
       const totalMs = nowMs - startMs;
       const first = outputs > 0 ? { firstMs: firstMs - startMs } : {};
       const each = outputs > 1 ? { perOutputMs: (nowMs - firstMs) / (outputs - 1) } : {};
-      statistics.add(model, { code, totalMs, queueMs, computeMs, cells, ...first, ...each });
+      statistics.add(model, { code, totalMs, queueMs, computeMs, cells, parent, ...first, ...each });
     };
     const { output } = listener;
     const timed: Listener["output"] = (step) => {
@@ -197,9 +219,9 @@ export function counted(runtime: Runtime, statistics: Statistics): Doorway {
     name,
     version: version ?? runtime.models.find((model) => model.name === name)?.version ?? "",
   });
-  const countForks = (model: Counted, session: SessionHandle): SessionHandle => ({
+  const countForks = (model: Counted, session: SessionHandle, options: DoorOptions): SessionHandle => ({
     ...session,
-    fork: (listener) => countForks(model, session.fork(count(model, listener, true))),
+    fork: (listener) => countForks(model, session.fork(count(model, listener, true, options)), options),
   });
   return {
     get models() {
@@ -207,10 +229,10 @@ export function counted(runtime: Runtime, statistics: Statistics): Doorway {
     },
     stats: () => runtime.stats(),
     submit: (name, inputs, options, listener) =>
-      runtime.submit(name, inputs, options, count(versionOf(name, options), listener, false)),
+      runtime.submit(name, inputs, options, count(versionOf(name, options), listener, false, options)),
     open: (name, options, listener) => {
       const model = versionOf(name, options);
-      return countForks(model, runtime.open(name, options, count(model, listener, true)));
+      return countForks(model, runtime.open(name, options, count(model, listener, true, options)), options);
     },
   };
 }

@@ -30,6 +30,8 @@ export interface InferRequest {
   readonly inputs: readonly InputTensor[];
   /** Names of the outputs that are wanted, in order; all where it is undefined. */
   readonly outputs: readonly string[] | undefined;
+  /** Of W3C Trace Context: the client's span. */
+  readonly traceparent?: string | undefined;
 }
 
 /** One output of an answer: a tensor, or text elements with their shape. */
