@@ -179,6 +179,12 @@ class Weights {
     return { rows: rows!, columns: columns!, data: tensor.data };
   }
 
+  /** What is wrong with tensors that are there. */
+  misfit(what: string): Fault {
+    const behind = this.#prefix === "" ? "" : ` behind '${this.#prefix}'`;
+    return new Fault("INVALID_REQUEST", `${this.#file}${behind}: ${what}`);
+  }
+
   /** A bias; zeros where the file has none. */
   vector(name: string, length: number): Float32Array {
     const tensor = this.#tensors.get(this.#prefix + name);
@@ -236,7 +242,7 @@ function treeBody(kind: "tree-leaf" | "tree-node" | "tree-child" | "tree-sum", t
   if (kind === "tree-leaf") {
     const weights = tensors.matrix("weight_ih");
     if (weights.rows % 3 !== 0)
-      throw misfit(`'weight_ih' of a tree-leaf has ${weights.rows} rows, expected 3 * hidden`);
+      throw tensors.misfit(`'weight_ih' of a tree-leaf has ${weights.rows} rows, expected 3 * hidden`);
     return { kind, reads: 0, hidden: weights.rows / 3, weights, bias: bias(weights.rows) } as const;
   }
   const weights = tensors.matrix("weight_hh");
@@ -246,12 +252,16 @@ function treeBody(kind: "tree-leaf" | "tree-node" | "tree-child" | "tree-sum", t
   const children = kind === "tree-node" ? columns / hidden : 1;
   const gates = { "tree-node": 3 + children, "tree-child": 1, "tree-sum": 3 }[kind];
   if (!(hidden >= 1) || !Number.isInteger(hidden) || !Number.isInteger(children) || rows !== gates * hidden)
-    throw misfit(`'weight_hh' of a ${kind} has shape [${rows}, ${columns}], expected ${HH_SHAPES[kind]}`);
+    throw tensors.misfit(
+      `'weight_hh' of a ${kind} has shape [${rows}, ${columns}], expected ${HH_SHAPES[kind]}`,
+    );
   if (kind === "tree-node" && children < 2)
-    throw misfit(`'weight_hh' [${rows}, ${columns}] is that of a tree-node of one child`);
+    throw tensors.misfit(`'weight_hh' [${rows}, ${columns}] is that of a tree-node of one child`);
   const inputWeights = tensors.optional("weight_ih");
+  if (!inputWeights && tensors.optional("embedding.weight"))
+    throw tensors.misfit(`a ${kind} has 'embedding.weight' and no 'weight_ih' to take it`);
   if (inputWeights && inputWeights.rows !== rows)
-    throw misfit(`'weight_ih' of a ${kind} has ${inputWeights.rows} rows, 'weight_hh' has ${rows}`);
+    throw tensors.misfit(`'weight_ih' of a ${kind} has ${inputWeights.rows} rows, 'weight_hh' has ${rows}`);
   const reads = { "tree-node": children, "tree-child": 2, "tree-sum": 1 }[kind];
   return {
     kind,
@@ -268,10 +278,6 @@ const HH_SHAPES = {
   "tree-child": "[hidden, hidden]",
   "tree-sum": "[3 * hidden, hidden]",
 };
-
-function misfit(what: string): Fault {
-  return new Fault("INVALID_REQUEST", what);
-}
 
 function headOf(tensors: Weights): Head | undefined {
   const weights = tensors.optional("head.weight");

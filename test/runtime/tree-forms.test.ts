@@ -199,6 +199,11 @@ describe("a tree's model.json", () => {
       { leaf: "tree-sum", child: "tree-child", node: "tree-sum" },
       /leaf.weight_hh' of weights.safetensors is missing/,
     ],
+    [
+      "whose matrices are those of another cell",
+      { leaf: "tree-leaf", child: "tree-sum", node: "tree-sum" },
+      /behind 'child\.': 'weight_hh' of a tree-sum has shape \[6, 6\], expected \[3 \* hidden, hidden\]/,
+    ],
   ])("%s is refused", async (_, kinds, why) => {
     const from = kinds.node === "tree-node" ? golden.nary : golden["child-sum"];
     const without = kinds.node === "tree-node" ? (tensor: string) => tensor === "node.weight_ih" : none;
