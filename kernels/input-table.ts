@@ -22,11 +22,9 @@ export async function inputTableWith(cell: CellSpec, pause: Pause): Promise<Matr
 
 function* tableInPieces(cell: CellSpec): Generator<void, Matrix> {
   const { body } = cell;
-  if (!("embedding" in body) || !body.embedding) throw new Error(`cell '${cell.name}' takes no tokens`);
-  const { embedding } = body;
-  const weights = body.kind === "tree-leaf" ? body.weights : body.weights.inputWeights;
-  const bias =
-    body.kind === "tree-leaf" ? body.bias : foldedBias(body.kind === "gru" ? "gru" : "lstm", body.weights);
+  const embedding = "embedding" in body ? body.embedding : undefined;
+  const { weights, bias } = inputOf(body);
+  if (!embedding || !weights) throw new Error(`cell '${cell.name}' takes no tokens`);
   const data = new Float32Array(embedding.rows * weights.rows);
   const tokensOfPiece = Math.ceil(PIECE / (weights.rows * weights.columns));
   for (let token = 0; token < embedding.rows; token++) {
@@ -44,6 +42,30 @@ function* tableInPieces(cell: CellSpec): Generator<void, Matrix> {
 
 /** Products of about a millisecond. */
 const PIECE = 1_000_000;
+
+/** What multiplies a cell's input, and the biases that need no state. */
+function inputOf(body: CellSpec["body"]): {
+  readonly weights?: Matrix | undefined;
+  readonly bias: Float32Array | Float64Array;
+} {
+  switch (body.kind) {
+    case "lstm":
+    case "gru":
+      return { weights: body.weights.inputWeights, bias: foldedBias(body.kind, body.weights) };
+    case "lstm-attention":
+      return { weights: body.weights.inputWeights, bias: foldedBias("lstm", body.weights) };
+    case "tree-leaf":
+      return { weights: body.weights, bias: body.bias };
+    case "tree-node":
+    case "tree-child":
+    case "tree-sum":
+      return { weights: body.inputWeights, bias: body.bias };
+    default:
+      return { bias: NO_BIAS };
+  }
+}
+
+const NO_BIAS = new Float32Array(0);
 
 /** Both biases where the state's needs no state: all gates of an LSTM, and those of a GRU but the last. In float64. */
 export function foldedBias(

@@ -1,5 +1,7 @@
+import type { Tensor, TensorSpec } from "../src/core/tensor.ts";
+
 /** How text becomes tokens and tokens become text. Plain data; `openCodec` makes it ready to use. */
-export type Codec = SymbolCodec | TokenizerCodec;
+export type Codec = SymbolCodec | TokenizerCodec | BracketsCodec;
 
 /**
  * A list of symbols, in which a symbol's index is its token: one for every `characters` (code point) of the text, or
@@ -25,6 +27,19 @@ export interface TokenizerCodec {
   readonly skipSpecialTokens?: boolean;
 }
 
+/**
+ * A tree: symbols with spaces between them, in brackets of one character each. A bracket that is among the symbols, alone or
+ * with the word that stands at it, is also one. See `encodeTree`. For inputs only.
+ */
+export interface BracketsCodec {
+  readonly kind: "brackets";
+  readonly symbols: readonly string[];
+  /** The tensor that gets the tree's shape. */
+  readonly tree: string;
+  readonly open: string;
+  readonly close: string;
+}
+
 /** A codec that is ready to use. */
 export interface OpenCodec {
   /** How many tokens it knows. */
@@ -32,6 +47,11 @@ export interface OpenCodec {
   /** Throws INVALID_INPUT for what it cannot encode, and TOO_LARGE where the text has more than `most` tokens for sure. */
   encode(text: string, most: number): Int32Array;
   decode(tokens: ArrayLike<number>): string;
+  /** Of a text that is a tree: the tensor that gets its shape, and what encodes both. */
+  readonly tree?: {
+    readonly tensor: string;
+    encode(text: string, spec: TensorSpec): { readonly tokens: Int32Array; readonly tree: Tensor };
+  };
   /** Where tokens come one after the other. */
   stream(): TextStream;
 }

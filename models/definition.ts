@@ -12,9 +12,7 @@ import type { Pipeline } from "./pipeline.ts";
  *   answers `token`, without the prompt and the stop.
  * - `seq2seq`: the encoder over `token [steps]` (backwards where `reverse`), then the decoder from the encoder's last
  *   state and `start`, over its own tokens until `stop` or `maxSteps`; answers `token` without the stop. See `Attention`.
- * - `tree`: the leaf cell over `token [leaves]` or `x [leaves, size]`, then the node cell over `children [leaves-1, 2]`,
- *   where a number below `leaves` names a leaf and `leaves + i` names node `i`, which stands before its parent; then the
- *   head, where there is one, on the root. Answers the outputs of the head, else of the root.
+ * - `tree`: the cells of a tree-LSTM from the leaves up; see `Tree`.
  * - `session`: the cell over input that arrives over time; answers its outputs of every step.
  * - `layers`: each layer over all steps of the layer before it, the first over the request's inputs; see `Layer`. Answers
  *   what `collect` takes of the last layer's outputs, given once through `head` where there is one; see `Collect`.
@@ -43,7 +41,7 @@ export type Program =
       readonly maxSteps: number;
       readonly beam?: Beam;
     }
-  | { readonly kind: "tree"; readonly leaf: string; readonly node: string; readonly head?: string }
+  | Tree
   | { readonly kind: "session"; readonly cell: string }
   | {
       readonly kind: "layers";
@@ -59,6 +57,28 @@ export type Program =
   | WholeGraph
   | Pipeline
   | { readonly kind: "custom"; readonly unfold: Unfold };
+
+/**
+ * A tree whose nodes begin from the states of their children. `node` reads a slot for each of them: an N-ary tree. Where
+ * there is a cell `child`, nodes have any number of children, which it adds one after the other to a sum, and `node` reads
+ * the sum: a child-sum tree. `head`, where there is one, runs on the root. Answers the outputs of the head, else of the root.
+ *
+ * What a request gives besides the tensors of its values hangs on `node`:
+ *
+ * - It has no input: the values are those of the leaves, `token [leaves]` or `x [leaves, size]`, which `leaf` takes, and
+ *   `children [nodes, N]` (any width for child-sum) names the children of every node, -1 for none. A number below `leaves` is a
+ *   leaf, `leaves + i` is node `i`; a node stands before its parent, and the last one is the root.
+ * - It has inputs: every node has values of its own, `[nodes, ...]`, and `parent [nodes]` names the one above it, -1 for the
+ *   root. Children count from the left in the order of their numbers. `child` takes the inputs of the node above; so does
+ *   `leaf`, where there is one, of a node without children.
+ */
+export interface Tree {
+  readonly kind: "tree";
+  readonly leaf?: string;
+  readonly child?: string;
+  readonly node: string;
+  readonly head?: string;
+}
 
 /**
  * A graph whose requests are batched whole: they wait in buffers, and those of one batch are padded to the longest. An axis
@@ -139,7 +159,7 @@ export interface Layer {
  */
 export type Collect = "last" | "all" | "mean" | "max";
 
-/** A text value that stands for a tensor of tokens. */
+/** A text value that stands for a tensor of tokens; a tree in brackets also for the tensor that its codec names. */
 export interface TextValue {
   readonly name: string;
   /** The tensor `int32 [-1]` it stands for. */
@@ -213,8 +233,8 @@ export interface CellRun {
   readonly inputs?: Readonly<Record<string, Tensor | Series | Held>>;
   /** How many cells, where the cell has no inputs. @default the leading axis of the inputs */
   readonly steps?: number;
-  /** Runs whose last states this one begins from; as many as the cell reads, or none for zeros. */
-  readonly from?: readonly Run[];
+  /** Runs whose last states this one begins from; as many as the cell reads, or none for zeros, as is undefined for one. */
+  readonly from?: readonly (Run | undefined)[];
   /** Goes on with its own tokens: output `token` becomes input `token` until it is `stop`, at most `maxSteps` times. */
   readonly generate?: { readonly stop: number; readonly maxSteps: number; readonly beam?: Beam };
 }

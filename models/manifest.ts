@@ -23,7 +23,19 @@ const Codec = z.discriminatedUnion("kind", [
   }),
 ]);
 
-const TextValue = z.strictObject({ name: z.string().min(1), tensor: z.string().min(1), codec: Codec });
+const Brackets = z
+  .strictObject({
+    kind: z.literal("brackets"),
+    symbols: Symbols,
+    tree: z.string().min(1),
+    open: z.string().length(1).default("("),
+    close: z.string().length(1).default(")"),
+  })
+  .refine(({ open, close }) => open !== close, "opens and closes with the same bracket");
+
+const TextOutput = z.strictObject({ name: z.string().min(1), tensor: z.string().min(1), codec: Codec });
+
+const TextInput = z.strictObject({ ...TextOutput.shape, codec: z.union([Codec, Brackets]) });
 
 const Weights = z.strictObject({ file: z.string().min(1), prefix: z.string().default("") });
 
@@ -46,7 +58,7 @@ const Quantize = z.literal("int8").optional();
 
 const Cell = z.discriminatedUnion("kind", [
   z.strictObject({ ...Built, kind: z.enum(["lstm", "gru", "tree-node"]), quantize: Quantize }),
-  z.strictObject({ ...Built, kind: z.enum(["tree-leaf", "linear"]) }),
+  z.strictObject({ ...Built, kind: z.enum(["tree-leaf", "tree-child", "tree-sum", "linear"]) }),
   z.strictObject({
     ...Built,
     kind: z.literal("lstm-attention"),
@@ -159,7 +171,8 @@ const Program = z.discriminatedUnion("kind", [
   }),
   z.strictObject({
     kind: z.literal("tree"),
-    leaf: z.string(),
+    leaf: z.string().optional(),
+    child: z.string().optional(),
     node: z.string(),
     head: z.string().optional(),
   }),
@@ -201,7 +214,7 @@ export const Manifest = z
     cells: z.array(Cell).default([]),
     program: Program,
     text: z
-      .strictObject({ inputs: z.array(TextValue).default([]), outputs: z.array(TextValue).default([]) })
+      .strictObject({ inputs: z.array(TextInput).default([]), outputs: z.array(TextOutput).default([]) })
       .optional(),
     maxInputSteps: z.number().int().positive().optional(),
     example: z.record(z.string(), z.string()).optional(),

@@ -1,13 +1,12 @@
 import { Fault } from "../src/core/faults.ts";
 import { int32, type Tensor } from "../src/core/tensor.ts";
-import type { Beam, Graph, ModelDefinition, Run, Unfold } from "./definition.ts";
+import type { Beam, ModelDefinition, Unfold } from "./definition.ts";
 import { unfoldLayers } from "./layers.ts";
-
-type Inputs = Readonly<Record<string, Tensor>>;
+import { unfoldTree } from "./tree.ts";
 
 /** The function that unfolds requests of a model. A session has none: it is one run that stays open. */
 export function unfoldOf(model: ModelDefinition): Unfold {
-  const { name, program, inputs: declared, outputs } = model;
+  const { name, program, outputs } = model;
   switch (program.kind) {
     case "chain":
       return (graph, inputs) => {
@@ -57,16 +56,7 @@ export function unfoldOf(model: ModelDefinition): Unfold {
         if (!program.beam) graph.output("token", run, "token", "all");
       };
     case "tree":
-      return (graph, inputs) => {
-        const root = unfoldTree(
-          graph,
-          program,
-          inputs,
-          declared.find(({ name }) => name !== "children")!.name,
-        );
-        const top = program.head === undefined ? root : graph.run(program.head, { steps: 1, from: [root] });
-        for (const output of outputs) graph.output(output.name, top, output.name, "last");
-      };
+      return (graph, inputs) => unfoldTree(graph, program, inputs, model);
     case "session":
       return () => {
         throw new Fault("INVALID_REQUEST", `model '${name}' takes sessions, not single requests`);
@@ -102,45 +92,4 @@ function generateOf(
 
 function tokens(values: readonly number[]): Tensor {
   return int32([values.length], Int32Array.from(values));
-}
-
-function unfoldTree(
-  graph: Graph,
-  program: { readonly leaf: string; readonly node: string },
-  inputs: Inputs,
-  input: string,
-): Run {
-  const values = inputs[input]!;
-  const [leaves = 0, ...rest] = values.shape;
-  const children = inputs.children!;
-  if (children.shape[0] !== leaves - 1) {
-    const got = `[${children.shape.join(", ")}]`;
-    throw new Fault(
-      "INVALID_INPUT",
-      `input 'children' has shape ${got}, a tree of ${leaves} leaves needs [${leaves - 1}, 2]`,
-    );
-  }
-  const size = values.data.length / leaves;
-  const runs = Array.from({ length: leaves }, (_, leaf) => {
-    const data = values.data.subarray(leaf * size, (leaf + 1) * size);
-    return graph.run(program.leaf, {
-      inputs: { [input]: { ...values, shape: [1, ...rest], data } as Tensor },
-    });
-  });
-  const used = new Uint8Array(2 * leaves - 1);
-  for (let node = 0; node < leaves - 1; node++) {
-    const from = [children.data[2 * node]!, children.data[2 * node + 1]!].map((child) => {
-      if (child < 0 || child >= runs.length || used[child]) {
-        const why = used[child] ? "already has a parent" : "is not a leaf or an earlier node";
-        throw new Fault(
-          "INVALID_INPUT",
-          `input 'children' names ${child} as a child of node ${node}, which ${why}`,
-        );
-      }
-      used[child] = 1;
-      return runs[child]!;
-    });
-    runs.push(graph.run(program.node, { steps: 1, from }));
-  }
-  return runs.at(-1)!;
 }

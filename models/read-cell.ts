@@ -1,7 +1,14 @@
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, resolve, sep } from "node:path";
-import type { AttentionWeights, CellSpec, Head, Matrix, RecurrentWeights } from "../src/core/cell.ts";
+import type {
+  AttentionWeights,
+  CellBody,
+  CellSpec,
+  Head,
+  Matrix,
+  RecurrentWeights,
+} from "../src/core/cell.ts";
 import { Fault } from "../src/core/faults.ts";
 import type { TensorSpec } from "../src/core/tensor.ts";
 import type { CellManifest } from "./manifest.ts";
@@ -24,13 +31,14 @@ export class CellReader {
       cell.weights.file,
     );
     const embedding = tensors.optional("embedding.weight");
+    const inputWeights = tensors.optional("weight_ih");
     const head = headOf(tensors);
     const input: TensorSpec = embedding
       ? { name: "token", dtype: "int32", shape: [] }
       : {
           name: "x",
           dtype: "float32",
-          shape: [cell.kind === "tree-node" ? 0 : (tensors.optional("weight_ih")?.columns ?? 0)],
+          shape: [inputWeights?.columns ?? 0],
         };
     const outputs = (hidden: number) =>
       (cell.outputs ?? (head ? ["logits", "token"] : ["h"])).map((name): TensorSpec => {
@@ -73,39 +81,23 @@ export class CellReader {
           body: { kind, weights, attention, embedding, head, ...quantize },
         };
       }
-      case "tree-leaf": {
-        const weights = tensors.matrix("weight_ih");
-        const hidden = weights.rows / 3;
-        const body = {
-          kind,
-          hidden,
-          weights,
-          bias: tensors.vector("bias_ih", weights.rows),
-          ...(embedding ? { embedding } : {}),
-        };
+      case "tree-leaf":
+      case "tree-node":
+      case "tree-child":
+      case "tree-sum": {
+        const { reads, ...body } = treeBody(kind, tensors);
         return {
           name,
-          inputs: [input],
-          reads: 0,
+          inputs: inputWeights || embedding ? [input] : [],
+          reads,
           writes: true,
-          states: states(hidden, ["h", "c"]),
-          outputs: [],
-          body,
-        };
-      }
-      case "tree-node": {
-        const weights = tensors.matrix("weight_hh");
-        const hidden = weights.rows / 5;
-        const body = { kind, hidden, weights, bias: tensors.vector("bias_hh", weights.rows), ...quantize };
-        const given = cell.outputs ? outputs(hidden) : [];
-        return {
-          name,
-          inputs: [],
-          reads: 2,
-          writes: true,
-          states: states(hidden, ["h", "c"]),
-          outputs: given,
-          body,
+          states: states(body.hidden, ["h", "c"]),
+          outputs: cell.outputs ? outputs(body.hidden) : [],
+          body: {
+            ...body,
+            ...(embedding ? { embedding } : {}),
+            ...(kind === "tree-node" ? quantize : {}),
+          } as CellBody,
         };
       }
       case "linear": {
@@ -187,6 +179,12 @@ class Weights {
     return { rows: rows!, columns: columns!, data: tensor.data };
   }
 
+  /** What is wrong with tensors that are there. */
+  misfit(what: string): Fault {
+    const behind = this.#prefix === "" ? "" : ` behind '${this.#prefix}'`;
+    return new Fault("INVALID_REQUEST", `${this.#file}${behind}: ${what}`);
+  }
+
   /** A bias; zeros where the file has none. */
   vector(name: string, length: number): Float32Array {
     const tensor = this.#tensors.get(this.#prefix + name);
@@ -234,6 +232,52 @@ function attentionOf(tensors: Weights, hidden: number, head: Head, memorySteps: 
   }
   return { query, combine, combineBias: tensors.vector("attention.combine.bias", combine.rows), memorySteps };
 }
+
+/** A cell of a tree-LSTM, and how many slots it reads. Throws INVALID_REQUEST where the matrices do not fit each other. */
+function treeBody(kind: "tree-leaf" | "tree-node" | "tree-child" | "tree-sum", tensors: Weights) {
+  const bias = (rows: number) => {
+    const [a, b] = [tensors.vector("bias_ih", rows), tensors.vector("bias_hh", rows)];
+    return a.map((value, i) => value + b[i]!);
+  };
+  if (kind === "tree-leaf") {
+    const weights = tensors.matrix("weight_ih");
+    if (weights.rows % 3 !== 0)
+      throw tensors.misfit(`'weight_ih' of a tree-leaf has ${weights.rows} rows, expected 3 * hidden`);
+    return { kind, reads: 0, hidden: weights.rows / 3, weights, bias: bias(weights.rows) } as const;
+  }
+  const weights = tensors.matrix("weight_hh");
+  const { rows, columns } = weights;
+  // N-ary: (3 + N) * hidden rows, N * hidden columns.
+  const hidden = kind === "tree-node" ? (rows - columns) / 3 : columns;
+  const children = kind === "tree-node" ? columns / hidden : 1;
+  const gates = { "tree-node": 3 + children, "tree-child": 1, "tree-sum": 3 }[kind];
+  if (!(hidden >= 1) || !Number.isInteger(hidden) || !Number.isInteger(children) || rows !== gates * hidden)
+    throw tensors.misfit(
+      `'weight_hh' of a ${kind} has shape [${rows}, ${columns}], expected ${HH_SHAPES[kind]}`,
+    );
+  if (kind === "tree-node" && children < 2)
+    throw tensors.misfit(`'weight_hh' [${rows}, ${columns}] is that of a tree-node of one child`);
+  const inputWeights = tensors.optional("weight_ih");
+  if (!inputWeights && tensors.optional("embedding.weight"))
+    throw tensors.misfit(`a ${kind} has 'embedding.weight' and no 'weight_ih' to take it`);
+  if (inputWeights && inputWeights.rows !== rows)
+    throw tensors.misfit(`'weight_ih' of a ${kind} has ${inputWeights.rows} rows, 'weight_hh' has ${rows}`);
+  const reads = { "tree-node": children, "tree-child": 2, "tree-sum": 1 }[kind];
+  return {
+    kind,
+    reads,
+    hidden,
+    weights,
+    bias: bias(rows),
+    ...(inputWeights ? { inputWeights } : {}),
+  } as const;
+}
+
+const HH_SHAPES = {
+  "tree-node": "[(3 + N) * hidden, N * hidden]",
+  "tree-child": "[hidden, hidden]",
+  "tree-sum": "[3 * hidden, hidden]",
+};
 
 function headOf(tensors: Weights): Head | undefined {
   const weights = tensors.optional("head.weight");

@@ -9,6 +9,7 @@ import type { ModelDefinition, Program, TextValue } from "./definition.ts";
 import { Manifest } from "./manifest.ts";
 import { CellReader, inside } from "./read-cell.ts";
 import { readParts } from "./read-parts.ts";
+import { checkTree, treeTensors } from "./tree-cells.ts";
 import { checkWholeGraph } from "./whole-graph.ts";
 
 /** Reads the model of a folder with a `model.json`. Throws INVALID_REQUEST that names file and field. */
@@ -24,13 +25,17 @@ export async function readModel(folder: string): Promise<ModelDefinition> {
   };
   const parts = program.kind === "pipeline" ? await readParts(folder, program, readModel) : [];
   const { name, version, description, maxInputSteps, example } = manifest;
+  const tensors = tensorsOf(program, cells);
+  for (const { codec } of text?.inputs ?? []) {
+    if (codec.kind === "brackets") checkShapeTensor(folder, codec.tree, tensors.inputs);
+  }
   return {
     name,
     version,
     description,
     cells,
     program,
-    ...tensorsOf(program, cells),
+    ...tensors,
     ...(text ? { text } : {}),
     ...(maxInputSteps === undefined ? {} : { maxInputSteps }),
     ...(example ? { example } : {}),
@@ -77,12 +82,20 @@ async function readText(
   return { ...value, codec: { ...value.codec, symbols: found.data } as Codec };
 }
 
+/** A tree in brackets is for inputs that say the shape of a tree; see `Tree`. */
+function checkShapeTensor(folder: string, name: string, inputs: readonly TensorSpec[]): void {
+  const spec = inputs.find((one) => one.name === name);
+  if (spec?.dtype === "int32" && spec.shape[0] === -1 && spec.shape.length <= 2) return;
+  throw new Fault("INVALID_REQUEST", `${folder}: '${name}' is no input for the shape of a tree in brackets`);
+}
+
 function checkCells(folder: string, program: Program, cells: readonly CellSpec[]): void {
-  for (const role of ["cell", "encoder", "decoder", "leaf", "node", "head"]) {
+  for (const role of ["cell", "encoder", "decoder", "leaf", "child", "node", "head"]) {
     const wanted = (program as unknown as Record<string, string | undefined>)[role];
     if (wanted !== undefined) find(folder, cells, wanted, `the program's ${role}`);
   }
   if (program.kind === "graph") checkWholeGraph(folder, program, cells);
+  if (program.kind === "tree") checkTree(folder, program, cells);
   if (program.kind === "seq2seq" && program.attention) checkAttention(folder, program, cells);
   if ((program.kind === "seq2seq" || program.kind === "generate") && program.beam) {
     const name = program.kind === "generate" ? program.cell : program.decoder;
@@ -157,9 +170,8 @@ function tensorsOf(
     case "layers":
       return layersTensors(program, cell, overSteps);
     case "tree": {
-      const children: TensorSpec = { name: "children", dtype: "int32", shape: [-1, 2] };
-      const top = cell(program.head ?? program.node);
-      return { inputs: [...overSteps(cell(program.leaf).inputs), children], outputs: top.outputs };
+      const { values, shape, outputs } = treeTensors(program, cell);
+      return { inputs: [...overSteps(values), shape], outputs };
     }
     case "generate":
     case "seq2seq": {

@@ -4,7 +4,8 @@ import { inputTableWith } from "../input-table.ts";
 import { type Pause, stateLayout } from "../kernel.ts";
 import { attentionGraph } from "./attention-graph.ts";
 import type { CellGraph } from "./cell-graph.ts";
-import { lstmOperatorGraph, recurrentGraph, simpleGraph } from "./graphs.ts";
+import { headGraph, lstmOperatorGraph, recurrentGraph } from "./graphs.ts";
+import { treeGraph } from "./tree-graphs.ts";
 
 /** What bounds the graphs that are made of a cell. */
 export interface FormLimits {
@@ -52,8 +53,8 @@ export async function* formsOf(
     return;
   }
   if (body.kind !== "lstm" && body.kind !== "gru" && body.kind !== "lstm-attention") {
-    const table = body.kind === "tree-leaf" && body.embedding ? await inputTableWith(cell, pause) : undefined;
-    yield { steps: 1, graph: simpleGraph(cell, table) };
+    const table = hasTreeTable(cell, limits) ? await inputTableWith(cell, pause) : undefined;
+    yield { steps: 1, graph: body.kind === "linear" ? headGraph(cell) : treeGraph(cell, table) };
     return;
   }
   const plan = recurrentPlan(cell, limits);
@@ -103,9 +104,16 @@ function bytesOfForms(cell: CellSpec, limits: FormLimits): number {
   if (body.kind === "graph") return body.graph.onnx.byteLength;
   if (body.kind === "none") return 0;
   if (body.kind === "linear") return bytes(body.head.weights.data, body.head.bias);
-  if (body.kind === "tree-node") return bytes(body.weights.data, body.bias);
-  if (body.kind === "tree-leaf") {
-    return body.embedding ? 4 * body.embedding.rows * body.weights.rows : bytes(body.weights.data, body.bias);
+  if (
+    body.kind === "tree-leaf" ||
+    body.kind === "tree-node" ||
+    body.kind === "tree-child" ||
+    body.kind === "tree-sum"
+  ) {
+    const ofInput = body.kind === "tree-leaf" ? body.weights : body.inputWeights;
+    const ofChildren = body.kind === "tree-leaf" ? 0 : bytes(body.weights.data);
+    if (hasTreeTable(cell, limits)) return ofChildren + 4 * body.embedding!.rows * body.bias.length;
+    return ofChildren + bytes(body.bias, ofInput?.data ?? [], body.embedding?.data ?? []);
   }
   const { inputWeights, stateWeights } = body.weights;
   const plan = recurrentPlan(cell, limits);
@@ -118,6 +126,12 @@ function bytesOfForms(cell: CellSpec, limits: FormLimits): number {
     ? 4 * body.embedding!.rows * inputWeights.rows
     : bytes(inputWeights.data, body.embedding?.data ?? []);
   return plan.steps.length * (state + input);
+}
+
+/** Whether a cell of a tree takes tokens and the table of what they add to its gates fits. */
+function hasTreeTable({ body }: CellSpec, { tableBytes }: FormLimits): boolean {
+  if (!("embedding" in body && body.embedding && "bias" in body)) return false;
+  return 4 * body.embedding.rows * body.bias.length <= tableBytes;
 }
 
 /** Of each slot, where its row is. */

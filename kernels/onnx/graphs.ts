@@ -3,7 +3,6 @@ import { foldedBias } from "../input-table.ts";
 import {
   type CellGraph,
   columnsOf,
-  dense,
   emit,
   finish,
   headOutputs,
@@ -105,49 +104,14 @@ export function lstmOperatorGraph(cell: CellSpec): CellGraph {
   };
 }
 
-/** A binary tree-LSTM leaf or node, or a linear head. */
-export function simpleGraph(cell: CellSpec, table?: Matrix): CellGraph {
+/** A linear head on a state. */
+export function headGraph(cell: CellSpec): CellGraph {
   const { body } = cell;
+  if (body.kind !== "linear")
+    throw new Error(`cell '${cell.name}' of kind '${body.kind}' has no built graph`);
   const b = new GraphBuilder();
-  if (body.kind === "linear") {
-    const h = b.input("state/h", FLOAT, ["rows", body.head.weights.columns]);
-    return finish(b, cell, [], [], headOutputs(b, h, body.head, cell));
-  }
-  if (body.kind === "tree-leaf") {
-    const width = body.weights.columns;
-    const given = table ? b.input("in/token", INT32, ["rows"]) : b.input("in/x", FLOAT, ["rows", width]);
-    const [i, o, u] = [0, 1, 2].map((gate) =>
-      table
-        ? b.node("Gather", [weightsOf(b, columnsOf(table, gate, 3)), given])
-        : dense(b, given, rowsOf(body.weights, gate, 3), partOf(body.bias, gate, 3)),
-    );
-    const c = b.node("Mul", [b.node("Sigmoid", [i!]), b.node("Tanh", [u!])]);
-    const h = b.node("Mul", [b.node("Sigmoid", [o!]), b.node("Tanh", [c])]);
-    return finish(b, cell, [plain(table ? "in/token" : "in/x", table ? undefined : width)], [h, c], { h, c });
-  }
-  if (body.kind === "tree-node") {
-    const { hidden } = body;
-    const [hl, cl, hr, cr] = ["state/h/0", "state/c/0", "state/h/1", "state/c/1"].map((name) =>
-      b.input(name, FLOAT, ["rows", hidden]),
-    ) as [string, string, string, string];
-    const both = b.node("Concat", [hl, hr], { axis: 1 });
-    const gates = [0, 1, 2, 3, 4];
-    const product = stateProduct(
-      b,
-      gates.map((gate) => rowsOf(body.weights, gate, gates.length)),
-      body.quantize,
-    );
-    const biases = gates.map((gate) => b.weights([hidden], partOf(body.bias, gate, gates.length)));
-    const [i, left, right, o, u] = product(both, biases);
-    const kept = b.node("Add", [
-      b.node("Mul", [b.node("Sigmoid", [left!]), cl]),
-      b.node("Mul", [b.node("Sigmoid", [right!]), cr]),
-    ]);
-    const c = b.node("Add", [b.node("Mul", [b.node("Sigmoid", [i!]), b.node("Tanh", [u!])]), kept]);
-    const h = b.node("Mul", [b.node("Sigmoid", [o!]), b.node("Tanh", [c])]);
-    return finish(b, cell, [], [h, c], { h, c });
-  }
-  throw new Error(`cell '${cell.name}' of kind '${body.kind}' has no built graph`);
+  const h = b.input("state/h", FLOAT, ["rows", body.head.weights.columns]);
+  return finish(b, cell, [], [], headOutputs(b, h, body.head, cell));
 }
 
 /**

@@ -152,9 +152,37 @@ function compute(spec: CellSpec, from: readonly Row[], input: (index: number) =>
         cell: 2,
       });
     case "tree-node": {
-      const [left, right] = from as [Row, Row];
-      const gates = dense(body.weights, body.bias, [...Array.from(left.h!), ...Array.from(right.h!)]);
-      return lstm(gates, body.hidden, [left.c!, right.c!], { input: 0, forget: [1, 2], output: 3, cell: 4 });
+      const gates = dense(
+        body.weights,
+        body.bias,
+        from.flatMap(({ h }) => Array.from(h!)),
+      );
+      const order = {
+        input: 0,
+        forget: from.map((_, child) => 1 + child),
+        output: 1 + from.length,
+        cell: 2 + from.length,
+      };
+      return lstm(
+        add(gates, inputGates(body, vector)),
+        body.hidden,
+        from.map(({ c }) => c!),
+        order,
+      );
+    }
+    case "tree-child": {
+      const [sum, child] = from as [Row, Row];
+      const gates = add(dense(body.weights, body.bias, child.h!), inputGates(body, vector));
+      return {
+        h: Array.from(sum.h!, (value, i) => value + child.h![i]!),
+        c: Array.from(sum.c!, (value, i) => value + sigmoid(gates[i]!) * child.c![i]!),
+      };
+    }
+    case "tree-sum": {
+      const [sum] = from as [Row];
+      const gates = add(dense(body.weights, body.bias, sum.h!), inputGates(body, vector));
+      const order = { input: 0, forget: [], output: 1, cell: 2 };
+      return lstm(gates, body.hidden, [], order, sum.c!);
     }
     case "linear":
       return headOf(body.head, from[0]!.h!);
@@ -170,12 +198,29 @@ interface Gates {
   readonly cell: number;
 }
 
-function lstm(gates: readonly number[], hidden: number, kept: readonly ArrayLike<number>[], order: Gates) {
+/** What a node's input adds to its gates. */
+function inputGates(
+  { inputWeights, bias }: { readonly inputWeights?: Matrix; readonly bias: Float32Array },
+  vector: () => number[],
+): number[] {
+  return inputWeights
+    ? dense(inputWeights, new Float32Array(inputWeights.rows), vector())
+    : Array(bias.length).fill(0);
+}
+
+/** `base` is what c begins with; nothing by default. */
+function lstm(
+  gates: readonly number[],
+  hidden: number,
+  kept: readonly ArrayLike<number>[],
+  order: Gates,
+  base: ArrayLike<number> = new Float64Array(hidden),
+) {
   const at = (gate: number, i: number) => gates[gate * hidden + i]!;
   const c = Array.from({ length: hidden }, (_, i) =>
     kept.reduce(
       (sum, one, k) => sum + sigmoid(at(order.forget[k]!, i)) * one[i]!,
-      sigmoid(at(order.input, i)) * Math.tanh(at(order.cell, i)),
+      base[i]! + sigmoid(at(order.input, i)) * Math.tanh(at(order.cell, i)),
     ),
   );
   return { h: c.map((value, i) => sigmoid(at(order.output, i)) * Math.tanh(value)), c };

@@ -1,5 +1,5 @@
 import type { Tensor, Tensor1D, Tensor2D } from "@tensorflow/tfjs-core";
-import type { CellSpec, Head, Matrix } from "../../src/core/cell.ts";
+import type { CellBody, CellSpec, Head, Matrix } from "../../src/core/cell.ts";
 import { Fault } from "../../src/core/faults.ts";
 import { foldedBias, inputTable } from "../input-table.ts";
 import type { Tfjs } from "./namespace.ts";
@@ -63,14 +63,35 @@ export function stepOf(weights: DeviceWeights, cell: CellSpec): Step {
       };
     }
     case "tree-node": {
-      const fromChildren = dense(weights, body.weights, body.bias);
-      return (_, [left, right]) => {
-        const [hl, cl] = left as [Tensor2D, Tensor2D];
-        const [hr, cr] = right as [Tensor2D, Tensor2D];
-        const gates = tf.split(fromChildren(tf.concat([hl, hr], 1)), 5, 1);
-        const [i, fl, fr, o, u] = gates as [Tensor2D, Tensor2D, Tensor2D, Tensor2D, Tensor2D];
-        const kept = tf.add(tf.mul(tf.sigmoid(fl), cl), tf.mul(tf.sigmoid(fr), cr));
-        const c: Tensor2D = tf.add(tf.mul(tf.sigmoid(i), tf.tanh(u)), kept);
+      const gatesOf = nodeGates(weights, cell, body);
+      return ([x], children) => {
+        const seen = children.map((states) => states[0]!);
+        const gates: Tensor2D[] = tf.split(gatesOf(tf.concat(seen, 1), x), 3 + seen.length, 1);
+        const [o, u] = gates.slice(1 + seen.length) as [Tensor2D, Tensor2D];
+        const kept = children.map(
+          (states, child): Tensor2D => tf.mul(tf.sigmoid(gates[1 + child]!), states[1]!),
+        );
+        const c: Tensor2D = tf.add(tf.mul(tf.sigmoid(gates[0]!), tf.tanh(u)), tf.addN(kept));
+        const h: Tensor2D = tf.mul(tf.sigmoid(o), tf.tanh(c));
+        return { next: [h, c], outputs: named({ h, c }) };
+      };
+    }
+    case "tree-child": {
+      const gatesOf = nodeGates(weights, cell, body);
+      return ([x], [sum, child]) => {
+        const [hSum, cSum] = sum as [Tensor2D, Tensor2D];
+        const [hChild, cChild] = child as [Tensor2D, Tensor2D];
+        const h: Tensor2D = tf.add(hSum, hChild);
+        const c: Tensor2D = tf.add(cSum, tf.mul(tf.sigmoid(gatesOf(hChild, x)), cChild));
+        return { next: [h, c], outputs: named({ h, c }) };
+      };
+    }
+    case "tree-sum": {
+      const gatesOf = nodeGates(weights, cell, body);
+      return ([x], [sum]) => {
+        const [hSum, cSum] = sum as [Tensor2D, Tensor2D];
+        const [i, o, u] = tf.split(gatesOf(hSum, x), 3, 1) as [Tensor2D, Tensor2D, Tensor2D];
+        const c: Tensor2D = tf.add(tf.mul(tf.sigmoid(i), tf.tanh(u)), cSum);
         const h: Tensor2D = tf.mul(tf.sigmoid(o), tf.tanh(c));
         return { next: [h, c], outputs: named({ h, c }) };
       };
@@ -86,6 +107,8 @@ export function stepOf(weights: DeviceWeights, cell: CellSpec): Step {
       );
   }
 }
+
+type NodeBody = Extract<CellBody, { kind: "tree-node" | "tree-child" | "tree-sum" }>;
 
 /** Matrices and vectors on the device, until they are disposed together. */
 export class DeviceWeights {
@@ -134,6 +157,18 @@ function inputOf(
   }
   const table = device.matrix(inputTable(cell));
   return (token) => device.tf.gather(table, token as Tensor1D);
+}
+
+/** Sums of a tree node's gates: from the h of children, and from the node's input where it has one. */
+function nodeGates(
+  device: DeviceWeights,
+  cell: CellSpec,
+  { weights, bias, inputWeights }: NodeBody,
+): (seen: Tensor2D, x: Tensor | undefined) => Tensor2D {
+  if (!inputWeights) return dense(device, weights, bias);
+  const fromInput = inputOf(device, cell, inputWeights, bias);
+  const fromChildren = device.transposed(weights);
+  return (seen, x) => device.tf.add(device.tf.matMul(seen, fromChildren), fromInput(x!));
 }
 
 function headOf(device: DeviceWeights, head: Head | undefined): (h: Tensor2D) => Record<string, Tensor> {

@@ -77,8 +77,11 @@ function programLine(program: Program): string {
   switch (program.kind) {
     case "seq2seq":
       return `seq2seq: '${program.encoder}'${program.reverse ? " backwards" : ""}, then '${program.decoder}' until ${program.stop} or ${program.maxSteps} steps`;
-    case "tree":
-      return `tree: '${program.leaf}', '${program.node}'${program.head === undefined ? "" : `, then '${program.head}' on the root`}`;
+    case "tree": {
+      const { leaf, child, node, head } = program;
+      const cells = [leaf, child, node].flatMap((name) => (name === undefined ? [] : [`'${name}'`]));
+      return `tree: ${cells.join(", ")}${head === undefined ? "" : `, then '${head}' on the root`}`;
+    }
     case "layers": {
       const layers = program.layers.map(({ forward, backward, merge }) => {
         if (backward === undefined) return `'${forward}'`;
@@ -117,7 +120,9 @@ function stageText({ name, model, inputs, gate }: Stage): string {
 }
 
 function valuesLine({ text, ...model }: ModelDefinition, side: "inputs" | "outputs"): string {
+  const shapes = text?.inputs.flatMap(({ codec }) => (codec.kind === "brackets" ? [codec.tree] : [])) ?? [];
   return model[side]
+    .filter(({ name }) => side === "outputs" || !shapes.includes(name))
     .map((spec) => {
       const codec = text?.[side].find(({ tensor }) => tensor === spec.name);
       return codec ? `${codec.name}: text (${codecText(codec.codec)})` : tensorText(spec);
@@ -153,7 +158,7 @@ function kindOf(body: CellBody): string {
 function bytesOf(body: CellBody, values: number): number {
   if (body.kind === "graph") return body.graph.onnx.length;
   if (!("quantize" in body && body.quantize)) return values * 4;
-  const { rows, columns } = body.kind === "tree-node" ? body.weights : body.weights.stateWeights;
+  const { rows, columns } = "stateWeights" in body.weights ? body.weights.stateWeights : body.weights;
   return values * 4 - rows * columns * 3;
 }
 
@@ -175,7 +180,9 @@ function weightsOf(body: CellBody): number {
     case "tree-leaf":
       return matrix(body.weights) + body.bias.length + matrix(body.embedding);
     case "tree-node":
-      return matrix(body.weights) + body.bias.length;
+    case "tree-child":
+    case "tree-sum":
+      return matrix(body.weights) + matrix(body.inputWeights) + body.bias.length + matrix(body.embedding);
     case "linear":
       return headWeights(body.head);
     default:

@@ -53,8 +53,12 @@ export interface Head {
  * - `lstm`, `gru`: input `token` (with `embedding`) or `x`; states `h` (and `c`).
  * - `lstm-attention`: inputs `token`, `memory [memorySteps, size]` and `mask [memorySteps]`, 1 where there is a step and 0
  *   behind; states `h` and `c`; see `AttentionWeights`.
- * - `tree-leaf`: binary tree-LSTM leaf (Tai et al. 2015) without forget gates: gates i, o, u from the input.
- * - `tree-node`: two children, no input: gates i, f_left, f_right, o, u from `[h_left; h_right]`.
+ * - `tree-leaf`: a leaf of a tree-LSTM (Tai, Socher and Manning 2015) without forget gates: gates i, o, u from the input.
+ * - `tree-node`: N-ary tree-LSTM, N being the slots it reads: gates i, f_1 ... f_N, o, u from `[h_1; ...; h_N]`, and from
+ *   the node's input where it has one. An absent child is zero.
+ * - `tree-child`, `tree-sum`: child-sum tree-LSTM. The first adds a child to a sum, which it reads first:
+ *   `h_sum + h_child` and `c_sum + sigmoid(f) * c_child`, gate f from `h_child` and the input of the sum's node. The second
+ *   makes the node of the sum: gates i, o, u from `h_sum` and the node's input, `c = sigmoid(i) * tanh(u) + c_sum`.
  * - `linear`: `logits` and `token` from state `h`, which it leaves as it is.
  * - `graph`: an ONNX step graph; see `StepGraph`.
  * - `none`: computes nothing; only the simulated kernel takes it.
@@ -83,10 +87,15 @@ export type CellBody =
       readonly embedding?: Matrix;
     }
   | {
-      readonly kind: "tree-node";
+      readonly kind: "tree-node" | "tree-child" | "tree-sum";
       readonly hidden: number;
+      /** Of the h that the gates see, `[G*hidden, N*hidden]`. */
       readonly weights: Matrix;
       readonly bias: Float32Array;
+      /** Of the node's input, `[G*hidden, input]`; absent where nodes have none. */
+      readonly inputWeights?: Matrix;
+      readonly embedding?: Matrix;
+      /** Of a `tree-node`: the sums that the others see lie beyond [-1, 1]. */
       readonly quantize?: Quantization;
     }
   | { readonly kind: "linear"; readonly head: Head }
@@ -122,8 +131,8 @@ export interface CellSpec {
   /** Unique within its model. */
   readonly name: string;
   readonly inputs: readonly TensorSpec[];
-  /** Slots that one row reads: 0 (leaf), 1 (chain) or 2 (binary tree). */
-  readonly reads: 0 | 1 | 2;
+  /** Slots that one row reads: 0 (leaf), 1 (chain) or one per child (tree). */
+  readonly reads: number;
   /** Whether a row writes its states to a slot. */
   readonly writes: boolean;
   readonly states: readonly StateSpec[];

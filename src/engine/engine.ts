@@ -80,9 +80,10 @@ export class Engine {
       model.types.forEach((_, cell) => {
         this.#modelOf[model.firstType + cell] = model;
       });
-      const most = Math.max(this.#writes.length, model.kernel.maxBatch);
-      this.#reads = new Int32Array(2 * most);
-      this.#writes = new Int32Array(most);
+      const { cells, maxBatch } = model.kernel;
+      const reads = Math.max(1, ...cells.map((cell) => cell.reads)) * maxBatch;
+      this.#reads = new Int32Array(Math.max(this.#reads.length, reads));
+      this.#writes = new Int32Array(Math.max(this.#writes.length, maxBatch));
     }
     this.#weigh();
   }
@@ -512,10 +513,9 @@ export class Engine {
       const run = this.#runs[subgraph]!;
       if (run.done === 0) this.#begin(run);
       if (spec.reads === 1) this.#reads[row] = run.done === 0 ? firstRead(run) : run.slot;
-      else if (spec.reads === 2) {
-        this.#reads[2 * row] = run.from[0]!.slot;
-        this.#reads[2 * row + 1] = run.from[1]!.slot;
-      }
+      else
+        for (let read = 0; read < spec.reads; read++)
+          this.#reads[spec.reads * row + read] = run.from[read]!.slot;
       this.#writes[row] = run.slot;
     }
     if (spec.inputs.length > 0) {

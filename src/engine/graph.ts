@@ -13,18 +13,20 @@ export class RequestGraph implements Graph {
   readonly #request: Request;
   readonly #leastMs = new Map<EngineRun, number>();
   #runs: EngineRun[] | undefined;
+  #absent: EngineRun | undefined;
 
   constructor(request: Request) {
     this.#request = request;
   }
 
-  run(cell: string, { inputs = {}, steps, from = [], generate }: CellRun): Run {
+  run(cell: string, { inputs = {}, steps, from: given = [], generate }: CellRun): Run {
     const request = this.#request;
+    const from = given.includes(undefined) ? given.map((run) => run ?? this.#absentRun()) : given;
     const { cells } = request.model.definition;
     const index = cells.findIndex(({ name }) => name === cell);
     const spec = cells[index];
     if (!spec) throw new Fault("INTERNAL", `model '${request.model.definition.name}' has no cell '${cell}'`);
-    if (from.length > 0 ? from.length !== spec.reads : spec.reads === 2) {
+    if (from.length > 0 ? from.length !== spec.reads : spec.reads > 1) {
       throw new Fault(
         "INTERNAL",
         `a run of cell '${cell}' begins from ${from.length} runs, it reads ${spec.reads}`,
@@ -78,6 +80,17 @@ export class RequestGraph implements Graph {
     }
     this.#countTime(run, generate ? 1 : known);
     return this.#addRun(run);
+  }
+
+  /** What stands for a run that is not there: one whose state is known, and zero. */
+  #absentRun(): EngineRun {
+    if (!this.#absent) {
+      this.#absent = new EngineRun(this.#request, 0, NO_VALUES, []);
+      this.#absent.slot = this.#request.model.zeroSlot;
+      this.#absent.isKnown = true;
+      this.#absent.isDone = true;
+    }
+    return this.#absent;
   }
 
   #addRun(run: EngineRun): EngineRun {

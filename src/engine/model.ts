@@ -17,6 +17,8 @@ export interface LoadedModel {
   readonly profiles: readonly CellProfile[];
   /** By cell: the slot of its state after token 0, where the states of all tokens are kept from the start; see `knownStates`. */
   readonly known: readonly (number | undefined)[];
+  /** A slot that is never written. */
+  readonly zeroSlot: number;
   /** One per cell. */
   readonly types: readonly CellType[];
   /** The scheduler's number of its first cell. */
@@ -42,7 +44,9 @@ export async function loadModel(
   options: LoadOptions = {},
 ): Promise<LoadedModel> {
   const profiles = await profileCells(kernel, options.pause);
-  const { known, slots } = await knownStates(kernel);
+  const { known, slots: zeroSlot } = await knownStates(kernel);
+  const slots = zeroSlot + 1;
+  kernel.reserve(slots);
   return {
     definition,
     kernel,
@@ -53,6 +57,7 @@ export async function loadModel(
     outputs: new OutputLists(definition),
     profiles,
     known,
+    zeroSlot,
     types: definition.cells.map((cell, priority) => {
       const profile = profiles[priority]!;
       const maxBatch = Math.min(options.maxBatch ?? profile.knee, kernel.maxBatch);

@@ -34,8 +34,11 @@ async function profileCell(
   const { reads } = kernel.cells[cell]!;
   const writes = Int32Array.from({ length: kernel.maxBatch }, (_, row) => row);
   const slots =
-    reads === 2
-      ? Int32Array.from({ length: 2 * kernel.maxBatch }, (_, i) => kernel.maxBatch + 1 + (i >> 1))
+    reads > 1
+      ? Int32Array.from(
+          { length: reads * kernel.maxBatch },
+          (_, i) => kernel.maxBatch + 1 + Math.floor(i / reads),
+        )
       : writes;
   const measure = async (rows: number, steps: number, least: number) => {
     const task = { cell, rows, steps, reads: slots, writes };

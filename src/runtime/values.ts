@@ -32,7 +32,11 @@ export function tensorsOf(served: ServedModel, values: Values, steps: boolean): 
         `model '${model.name}' has no input '${name}', it takes ${namesOf(model)}`,
       );
     }
-    let tensor = typeof value === "string" ? encoded(text!.codec, value, most) : value;
+    if (tensors[at]) {
+      const whole = `'${spec.name}' of model '${model.name}'`;
+      throw new Fault("INVALID_INPUT", `input '${name}' gives ${whole}, which another input gives already`);
+    }
+    let tensor = typeof value === "string" ? encoded(model, text!.codec, value, tensors) : value;
     if (steps && tensor.shape.length === spec.shape.length - 1) {
       tensor = { ...tensor, shape: [1, ...tensor.shape] } as Tensor;
     }
@@ -66,9 +70,12 @@ export function outputValue(
 }
 
 export function inputSpecs({ inputs, text }: ModelDefinition): ValueSpec[] {
-  return inputs.map(({ name, dtype, shape }) => {
-    const codec = text?.inputs.find(({ tensor }) => tensor === name);
-    return codec ? { name: codec.name, type: "text", shape: [] } : { name, type: dtype, shape };
+  return inputs.flatMap(({ name, dtype, shape }): ValueSpec[] => {
+    const own = text?.inputs.find(({ tensor }) => tensor === name);
+    if (own) return [{ name: own.name, type: "text", shape: [] }];
+    // The text of a tree in brackets holds its shape too.
+    if (text?.inputs.some(({ codec }) => codec.kind === "brackets" && codec.tree === name)) return [];
+    return [{ name, type: dtype, shape }];
   });
 }
 
@@ -79,8 +86,16 @@ export function outputSpecs({ outputs, text }: ModelDefinition): ValueSpec[] {
   });
 }
 
-function encoded(codec: OpenCodec, text: string, most: number): Tensor {
-  const tokens = codec.encode(text, most);
+/** The tokens of a text; the shape of a tree goes to its own place among the tensors. */
+function encoded(model: ModelDefinition, codec: OpenCodec, text: string, tensors: Tensor[]): Tensor {
+  if (!codec.tree) {
+    const tokens = codec.encode(text, model.maxInputSteps ?? MAX_INPUT_STEPS);
+    return int32([tokens.length], tokens);
+  }
+  const { tensor, encode } = codec.tree;
+  const at = model.inputs.findIndex(({ name }) => name === tensor);
+  const { tokens, tree } = encode(text, model.inputs[at]!);
+  tensors[at] = tree;
   return int32([tokens.length], tokens);
 }
 

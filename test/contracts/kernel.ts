@@ -13,7 +13,29 @@ const matrix = (rows: number, columns: number, seed: number) => ({
   data: noise(rows * columns, seed),
 });
 
-/** Two chains that share states, a tree, a GRU and a head. */
+/** A node of a tree-LSTM that reads tokens too. */
+function treeCell(kind: "tree-node" | "tree-child" | "tree-sum", reads: number, seed: number): CellSpec {
+  const gates = { "tree-node": 3 + reads, "tree-child": 1, "tree-sum": 3 }[kind];
+  const seen = kind === "tree-node" ? reads : 1;
+  return {
+    name: kind,
+    inputs: [{ name: "token", dtype: "int32", shape: [] }],
+    reads,
+    writes: true,
+    states,
+    outputs: [{ name: "h", dtype: "float32", shape: [HIDDEN] }],
+    body: {
+      kind,
+      hidden: HIDDEN,
+      weights: matrix(gates * HIDDEN, seen * HIDDEN, seed),
+      bias: noise(gates * HIDDEN, seed + 1),
+      inputWeights: matrix(gates * HIDDEN, 4, seed + 2),
+      embedding: matrix(5, 4, seed + 3),
+    },
+  };
+}
+
+/** Two chains that share states, trees of three forms and a head. */
 export const contractCells: readonly CellSpec[] = [
   lstmCell("first", { hidden: HIDDEN, input: 4, symbols: 5 }),
   lstmCell("second", { hidden: HIDDEN, input: 4, symbols: 5, classes: 3 }),
@@ -55,16 +77,30 @@ export const contractCells: readonly CellSpec[] = [
     body: { kind: "linear", head: { weights: matrix(3, HIDDEN, 15), bias: noise(3, 16) } },
   },
   lstmCell("vectors", { hidden: HIDDEN, input: 4 }),
+  treeCell("tree-node", 3, 17),
+  treeCell("tree-child", 2, 21),
+  treeCell("tree-sum", 1, 25),
 ];
-const [FIRST, SECOND, LEAF, NODE, HEAD, VECTORS] = [0, 1, 2, 3, 4, 5] as const;
+const [FIRST, SECOND, LEAF, NODE, HEAD, VECTORS, NARY, CHILD, SUM] = [0, 1, 2, 3, 4, 5, 6, 7, 8] as const;
 
 export type MakeKernel = (cells: readonly CellSpec[], maxBatch: number) => Promise<Kernel>;
 
-/** What every kernel must do, as tests. The oracle is another kernel on which rows always run alone. */
-export function kernelContract(name: string, make: MakeKernel, oracle: MakeKernel = referenceAlone): void {
+export interface ContractOptions {
+  /** A kernel on which rows always run alone. @default the reference kernel */
+  readonly oracle?: MakeKernel;
+  /** The first ones of `contractCells`, for a kernel that computes no more. @default all of them */
+  readonly cells?: readonly CellSpec[];
+}
+
+/** What every kernel must do, as tests. */
+export function kernelContract(
+  name: string,
+  make: MakeKernel,
+  { oracle = referenceAlone, cells = contractCells }: ContractOptions = {},
+): void {
   describe(`the ${name} kernel`, () => {
     const both = async (maxBatch = 8) => {
-      const pair = [await make(contractCells, maxBatch), await oracle(contractCells, maxBatch)] as const;
+      const pair = [await make(cells, maxBatch), await oracle(cells, maxBatch)] as const;
       for (const kernel of pair) kernel.reserve(16);
       return pair;
     };
@@ -109,7 +145,7 @@ export function kernelContract(name: string, make: MakeKernel, oracle: MakeKerne
     });
 
     it("gives in k steps of one call what k calls give", async () => {
-      const [kernel, single] = [await make(contractCells, 16), await make(contractCells, 16)];
+      const [kernel, single] = [await make(cells, 16), await make(cells, 16)];
       for (const one of [kernel, single]) one.reserve(4);
       for (const cell of [FIRST, SECOND, VECTORS]) {
         for (const steps of kernel.stepSizes(cell).filter((size) => 2 * size <= 16)) {
@@ -131,9 +167,13 @@ export function kernelContract(name: string, make: MakeKernel, oracle: MakeKerne
 
     it("gives every row what it gets alone, whatever joins, leaves, moves, forks or is cleared", async () => {
       const action = fc.record({
-        cell: fc.constantFrom(FIRST, FIRST, FIRST, SECOND, LEAF, NODE, HEAD, VECTORS),
+        cell: fc.constantFrom(
+          ...[FIRST, FIRST, FIRST, SECOND, LEAF, NODE, HEAD, VECTORS, NARY, CHILD, SUM].filter(
+            (cell) => cell < cells.length,
+          ),
+        ),
         slots: fc.uniqueArray(fc.nat(15), { minLength: 1, maxLength: 8 }),
-        others: fc.array(fc.nat(15), { minLength: 16, maxLength: 16 }),
+        others: fc.array(fc.nat(15), { minLength: 24, maxLength: 24 }),
         forks: fc.boolean(),
         clears: fc.array(fc.nat(15), { maxLength: 2 }),
       });
@@ -143,7 +183,7 @@ export function kernelContract(name: string, make: MakeKernel, oracle: MakeKerne
           for (const one of [kernel, alone]) for (let slot = 0; slot < 16; slot++) one.clear(slot);
           for (const { cell, slots, others, forks, clears } of actions) {
             const { reads } = contractCells[cell]!;
-            const from = reads === 2 || forks ? others.slice(0, slots.length * reads) : slots;
+            const from = reads > 1 || forks ? others.slice(0, slots.length * reads) : slots;
             const tokens = slots.map((slot) => slot % 5);
             for (const one of [kernel, alone]) {
               await step(one, cell, slots, { tokens, reads: from });

@@ -8,6 +8,7 @@ held to its own error alone. Every array is flat, row-major, with its shape besi
 """
 
 import json
+import random
 from pathlib import Path
 
 import torch
@@ -112,6 +113,86 @@ def internal_state(left, right, weights):
     return o.sigmoid() * c.tanh(), c
 
 
+def nary_tree_lstm(children=3):
+    """N-ary tree-LSTM with N = 3 (Tai, Socher and Manning 2015, equations 9 to 14), gates i, f_1, f_2, f_3, o, u; an absent child is zero. `trees` have inputs at every node; `leafTrees` at the leaves only, whose gates are i, o, u."""
+    gates = 3 + children
+    weights = {
+        "node.weight_ih": rounded_tensor(gates * HIDDEN, INPUT),
+        "node.weight_hh": rounded_tensor(gates * HIDDEN, children * HIDDEN),
+        "node.bias_ih": rounded_tensor(gates * HIDDEN),
+        "node.bias_hh": rounded_tensor(gates * HIDDEN),
+        **leaf_weights(),
+    }
+
+    def node(x, states):
+        states = states + [(torch.zeros(HIDDEN).double(),) * 2] * (children - len(states))
+        i, *forget, o, u = ordered_gates(x, torch.cat([h for h, _ in states]), weights, "node.", gates)
+        c = i.sigmoid() * u.tanh() + sum(f.sigmoid() * c for f, (_, c) in zip(forget, states))
+        return o.sigmoid() * c.tanh(), c
+
+    return trees_of(node, weights, most=children)
+
+
+def child_sum_tree_lstm():
+    """Child-sum tree-LSTM (Tai, Socher and Manning 2015, equations 2 to 8). `child` has the forget gate of a child, `node` the gates i, o, u. `trees` have inputs at every node; `leafTrees` at the leaves only, whose gates are i, o, u."""
+    weights = {
+        "child.weight_ih": rounded_tensor(HIDDEN, INPUT),
+        "child.weight_hh": rounded_tensor(HIDDEN, HIDDEN),
+        "child.bias_hh": rounded_tensor(HIDDEN),
+        "node.weight_ih": rounded_tensor(3 * HIDDEN, INPUT),
+        "node.weight_hh": rounded_tensor(3 * HIDDEN, HIDDEN),
+        "node.bias_hh": rounded_tensor(3 * HIDDEN),
+        **leaf_weights(),
+    }
+
+    def node(x, states):
+        forget = [ordered_gates(x, h, weights, "child.", 1)[0].sigmoid() for h, _ in states]
+        summed = sum((h for h, _ in states), torch.zeros(HIDDEN).double())
+        i, o, u = ordered_gates(x, summed, weights, "node.", 3)
+        c = i.sigmoid() * u.tanh() + sum(f * c for f, (_, c) in zip(forget, states))
+        return o.sigmoid() * c.tanh(), c
+
+    return trees_of(node, weights, most=6)
+
+
+def leaf_weights():
+    return {"leaf.weight_ih": rounded_tensor(3 * HIDDEN, INPUT), "leaf.bias_ih": rounded_tensor(3 * HIDDEN)}
+
+
+def ordered_gates(x, h, weights, cell, count):
+    gates = weights[cell + "weight_hh"] @ h + weights[cell + "bias_hh"] + weights.get(cell + "bias_ih", 0)
+    if x is not None:
+        gates = gates + weights[cell + "weight_ih"] @ x
+    return gates.chunk(count)
+
+
+def trees_of(node, weights, most):
+    """Ten random trees of each form, from one node up; `h` is that of the root."""
+    chance = random.Random(SEED)
+    trees, leaf_trees = [], []
+    for size in (1, 2, 3, 5, 6, 8, 11, 15, 20, 30):
+        # Numbers are shuffled, so that parents stand before and after their children.
+        names = chance.sample(range(size), size)
+        parent, count = [-1] * size, [0] * size
+        for one in range(1, size):
+            above = chance.choice([other for other in range(one) if count[other] < most])
+            count[above] += 1
+            parent[names[one]] = names[above]
+        inputs = normal(size, INPUT)
+        state = lambda one: node(inputs[one], [state(other) for other in range(size) if parent[other] == one])
+        trees.append({"parent": parent, "x": array(inputs), "h": array(state(names[0])[0])})
+
+        inputs, children, roots = normal(size, INPUT), [], list(range(size))
+        states = [tuple(one[0] for one in leaf_state(x[None], {"weight_ih": weights["leaf.weight_ih"], "bias_ih": weights["leaf.bias_ih"]})) for x in inputs]
+        while len(roots) > 1:
+            taken = [roots.pop(chance.randrange(len(roots))) for _ in range(chance.randint(1, min(most, len(roots))))]
+            children.append(taken)
+            roots.append(len(states))
+            states.append(node(None, [states[one] for one in taken]))
+        leaf_trees.append({"children": children, "x": array(inputs), "h": array(states[-1][0])})
+    return {"weights": arrays(weights), "trees": trees, "leafTrees": leaf_trees}
+
+
 def embedded_lstm(steps=6, symbols=9, embedding=3):
     """An embedding, torch.nn.LSTMCell (gate order i, f, g, o) from a zero state, and a linear head; logits and the best symbol after every step."""
     network = rounded(
@@ -195,7 +276,7 @@ def array(tensor):
     return {"shape": list(tensor.shape), "values": tensor.flatten().tolist()}
 
 
-FIXTURES = {"lstm": lstm, "gru": gru, "tree-lstm": tree_lstm, "embedded-lstm": embedded_lstm, "attending-lstm": attending_lstm}
+FIXTURES = {"lstm": lstm, "gru": gru, "tree-lstm": tree_lstm, "nary-tree-lstm": nary_tree_lstm, "child-sum-tree-lstm": child_sum_tree_lstm, "embedded-lstm": embedded_lstm, "attending-lstm": attending_lstm}
 
 if __name__ == "__main__":
     with torch.no_grad():

@@ -9,4 +9,4 @@ kernelContract(
   async (cells, maxBatch) => new ReferenceKernel(cells, { maxBatch, stepSizes: [1, 2, 4] }),
 );
 const simulated: MakeKernel = async (cells, maxBatch) => new SimulatedKernel(cells, { maxBatch });
-kernelContract("simulated", simulated, simulated);
+kernelContract("simulated", simulated, { oracle: simulated });

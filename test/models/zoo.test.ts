@@ -13,7 +13,7 @@ const expected = (name: string) =>
 
 beforeAll(async () => {
   runtime = await createRuntime({ models: folders, inline: true });
-});
+}, 60_000);
 afterAll(() => runtime.close(0));
 
 describe("the zoo gives what PyTorch gave", () => {
@@ -30,6 +30,17 @@ describe("the zoo gives what PyTorch gave", () => {
     const { prompt, continuation } = expected("char-lm");
     const { outputs } = await runtime.run("char-lm", { text: prompt }, { maxSteps: continuation.length });
     expect(outputs.text).toBe(continuation);
+  });
+
+  it("for forecaster: the temperatures after each of 40 days", async () => {
+    const { days, tomorrow }: { days: number[][]; tomorrow: number[][] } = expected("forecaster");
+    expect(days).toHaveLength(40);
+    const { outputs } = await runtime.run("forecaster", {
+      days: float32([40, 6], Float32Array.from(days.flat())),
+    });
+    const said = outputs.tomorrow as Tensor;
+    expect(said.shape).toEqual([40, 2]);
+    tomorrow.flat().forEach((value, i) => expect(said.data[i]).toBeCloseTo(value, 4));
   });
 });
 

@@ -118,7 +118,7 @@ describe("a tree", () => {
       [0, 1, 0, 2, 5, 3],
       /names 0 as a child of node 1, which already has a parent/,
     ],
-    ["too few nodes", [0, 1], /a tree of 4 leaves needs \[3, 2\]/],
+    ["too few nodes", [0, 1], /names leaf 2 as nobody's child/],
   ])("with %s is refused", async (_, children, why) => {
     const inputs = {
       x: float32([4, 4], noise(16, 1)),
