@@ -11,6 +11,7 @@ const arrows: Record<string, readonly string[]> = {
   scheduler: ["src/core"],
   kernels: ["src/core"],
   models: ["src/core"],
+  planner: ["src/core", "scheduler"],
   "src/engine": ["src/core", "scheduler", "kernels", "models"],
   "src/runtime": ["src/core", "src/engine", "scheduler", "models"],
   "src/repository": ["src/core", "src/runtime"],
@@ -27,6 +28,7 @@ const arrows: Record<string, readonly string[]> = {
     "scheduler",
     "kernels",
     "models",
+    "planner",
   ],
 };
 const rooms = Object.keys(arrows);
