@@ -12,6 +12,8 @@ export interface Outcome {
   readonly paddingShare: number;
   /** By request: its part of what its call costs in USD, by the time that it was in the batch; zeros for a server. */
   readonly usdOf: Float64Array;
+  /** Milliseconds that engines or functions worked, all together. */
+  readonly busyMs: number;
 }
 
 export interface OutcomeSummary {

@@ -51,6 +51,7 @@ export function simulateFunctions(trace: Trace, settings: FunctionSettings): Out
   const busy = new Heap<number>((a, b) => a < b);
   let padded = 0;
   let work = 0;
+  let busyMs = 0;
   const call = (buffer: number, ids: readonly number[]) => {
     const { memoryMb } = buffers[buffer]!;
     let largest = 0;
@@ -63,6 +64,7 @@ export function simulateFunctions(trace: Trace, settings: FunctionSettings): Out
     const ends = service.endMs?.(ids.map(sizeOf), memoryMb);
     const ms = ends ? Math.max(...ends) : service.ms(ids.length, largest, memoryMb);
     if (concurrency !== Number.POSITIVE_INFINITY) busy.push(startMs + ms);
+    busyMs += ms;
     const usd = callCost(ms, memoryMb, prices);
     const parts = ends && partsOf(ends);
     ids.forEach((id, i) => {
@@ -95,5 +97,5 @@ export function simulateFunctions(trace: Trace, settings: FunctionSettings): Out
   };
   events.at(timesMs[0]!, () => arrive(0));
   events.run();
-  return { latencyMs, queueMs, batches, paddingShare: padded / work, usdOf };
+  return { latencyMs, queueMs, batches, paddingShare: padded / work, usdOf, busyMs };
 }

@@ -73,6 +73,7 @@ export function simulateServer(trace: Trace, settings: ServerSettings): Outcome 
   const batches: number[] = [];
   let work = 0;
   let padding = 0;
+  let busyMs = 0;
   const journal = (slot: { active: number }): Journal => ({
     started: (request, atMs) => {
       if (queueMs[request]! < 0) queueMs[request] = atMs - timesMs[request]!;
@@ -98,6 +99,7 @@ export function simulateServer(trace: Trace, settings: ServerSettings): Outcome 
     const free = slot.engine.step(clock.now(), journal(slot));
     if (free !== undefined) {
       slot.isBusy = true;
+      busyMs += free - clock.now();
       events.at(free, () => {
         slot.isBusy = false;
         advance(slot);
@@ -128,6 +130,7 @@ export function simulateServer(trace: Trace, settings: ServerSettings): Outcome 
     batches: Float64Array.from(batches, (count) => count ?? 0),
     paddingShare: work === 0 ? 0 : padding / work,
     usdOf: new Float64Array(timesMs.length),
+    busyMs,
   };
 }
 

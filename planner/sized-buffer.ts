@@ -12,6 +12,8 @@ export interface Evaluation {
   readonly usd: number;
   /** USD over the request's size, as MBS counts: dear where small requests pay for large ones. */
   readonly usdPerSize: number;
+  /** By size of a batch: its share of the batches. */
+  readonly batches: Float64Array;
   readonly meanBatch: number;
   /** Units of size that a batch works on, and how many of them are padding; both per request. */
   readonly work: number;
@@ -110,7 +112,7 @@ class PaddedBuffer implements SizedBuffer {
       }
       return share;
     };
-    return { usd, usdPerSize, meanBatch, work, padding: work - own, within };
+    return { usd, usdPerSize, batches: model.batches, meanBatch, work, padding: work - own, within };
   }
 }
 
@@ -169,7 +171,7 @@ class CellularBuffer implements SizedBuffer {
       });
       return share;
     };
-    return { usd, usdPerSize, meanBatch, work, padding: 0, within };
+    return { usd, usdPerSize, batches: model.batches, meanBatch, work, padding: 0, within };
   }
 }
 

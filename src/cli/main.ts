@@ -6,9 +6,16 @@ import { Fault } from "../core/faults.ts";
 import { type ImportOptions, importFile } from "./import.ts";
 import { inspect } from "./inspect.ts";
 import { listModels } from "./models.ts";
+<<<<<<< HEAD
 import { addRepositoryOptions } from "./repository-options.ts";
+=======
+import { planCommand } from "./plan-command.ts";
+import { profileCommand } from "./profile-command.ts";
+>>>>>>> 7ea120a (Plan batching on the command line)
 import { runModel } from "./run.ts";
 import type { ServeOptions } from "./serve.ts";
+import { simulateCommand } from "./simulate-command.ts";
+import { traceCommand } from "./trace-command.ts";
 import { findSpeech } from "./vad.ts";
 import { type VerifyCommandOptions, verify } from "./verify.ts";
 
@@ -165,6 +172,14 @@ program
   .option("--json", "print as JSON", false)
   .action((model: string, options: VerifyCommandOptions) => verify(model, options));
 
+<<<<<<< HEAD
+=======
+program.addCommand(profileCommand());
+program.addCommand(traceCommand());
+program.addCommand(simulateCommand());
+program.addCommand(planCommand());
+
+>>>>>>> 7ea120a (Plan batching on the command line)
 /** Exit status of a wrong command line, as the shell's own commands have it. */
 const USAGE = 2;
 
