@@ -1,32 +1,13 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { Command, Option } from "commander";
-import type { SizedGoal } from "../../planner/multi-buffer.ts";
 import type { SearchName } from "../../planner/search.ts";
 import { Fault } from "../core/faults.ts";
 import { parseProfile } from "../core/profile.ts";
 import { integerList } from "./integers.ts";
 import { goalOf, positive } from "./numbers.ts";
-import type { Drawn, Planned } from "./plan-result.ts";
+import type { Drawn, Planned, PlanOptions } from "./plan-result.ts";
 import { table } from "./table.ts";
 import { readTrace } from "./trace-command.ts";
-
-export interface PlanOptions {
-  readonly slo: SizedGoal;
-  readonly profile: string;
-  readonly trace: string;
-  readonly cell?: string;
-  readonly method: "batch" | "mbs";
-  readonly target: "server" | "functions";
-  readonly search: SearchName;
-  readonly buffers?: readonly number[];
-  readonly engines?: readonly number[];
-  readonly overheadMs: number;
-  readonly usdPerEngineHour: number;
-  readonly maxGap: number;
-  readonly seed: number;
-  readonly out: string;
-  readonly html?: string;
-}
 
 const SEARCHES: readonly SearchName[] = ["descent", "exhaustive", "bayes"];
 

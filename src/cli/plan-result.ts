@@ -2,17 +2,41 @@ import { statisticsOf } from "../../planner/arrival-process.ts";
 import { range } from "../../planner/batch.ts";
 import { lambdaPrices } from "../../planner/cost.ts";
 import { type Fit, fitArrivals } from "../../planner/fit.ts";
-import { type MultiBufferPlan, mbsGrid, planMultiBuffer } from "../../planner/multi-buffer.ts";
+import {
+  type MultiBufferPlan,
+  mbsGrid,
+  planMultiBuffer,
+  type SizedGoal,
+} from "../../planner/multi-buffer.ts";
 import { summarize } from "../../planner/outcome.ts";
 import type { Plan } from "../../planner/plan.ts";
 import { describe, planServer, type ServerChoice } from "../../planner/plan-server.ts";
 import type { ProfileTable } from "../../planner/profile.ts";
 import { quantile } from "../../planner/quantile.ts";
 import { sizeClasses } from "../../planner/routing.ts";
+import type { SearchName } from "../../planner/search.ts";
 import { tableService } from "../../planner/service.ts";
 import type { Trace } from "../../planner/trace.ts";
 import type { Profile } from "../core/profile.ts";
-import type { PlanOptions } from "./plan-command.ts";
+
+/** What `cellbatch plan batching` was told. */
+export interface PlanOptions {
+  readonly slo: SizedGoal;
+  readonly profile: string;
+  readonly trace: string;
+  readonly cell?: string;
+  readonly method: "batch" | "mbs";
+  readonly target: "server" | "functions";
+  readonly search: SearchName;
+  readonly buffers?: readonly number[];
+  readonly engines?: readonly number[];
+  readonly overheadMs: number;
+  readonly usdPerEngineHour: number;
+  readonly maxGap: number;
+  readonly seed: number;
+  readonly out: string;
+  readonly html?: string;
+}
 
 /** Figures of a plan, as they are drawn. */
 export interface Drawn {
