@@ -16,7 +16,6 @@ import { LocalFunctions } from "../../src/functions/local.ts";
 import {
   type Answer,
   answerOf,
-  type Invocation,
   invocationOf,
   readAnswer,
   readInvocation,
@@ -232,16 +231,17 @@ interface InProcess extends FunctionInvoker {
 
 async function inProcess(): Promise<InProcess> {
   const { handle, runtime } = await batchHandler(model);
-  return {
+  const made: InProcess = {
     batches: [],
     isHeld: false,
-    async invoke(batch: Invocation, memoryMb: number, signal: AbortSignal) {
-      this.batches.push([batch.requests.length, memoryMb]);
-      if (this.isHeld) await once(signal, "abort");
+    async invoke(batch, memoryMb, signal) {
+      made.batches.push([batch.requests.length, memoryMb]);
+      if (made.isHeld) await once(signal, "abort");
       return { answer: await handle(batch), billedMs: 1, isCold: false };
     },
     close: () => runtime.close(0),
   };
+  return made;
 }
 
 describe("a gateway", { timeout: 60_000 }, () => {
