@@ -11,14 +11,20 @@ const arrows: Record<string, readonly string[]> = {
   scheduler: ["src/core"],
   kernels: ["src/core"],
   models: ["src/core"],
+  planner: ["src/core", "scheduler"],
   "src/engine": ["src/core", "scheduler", "kernels", "models"],
   "src/runtime": ["src/core", "src/engine", "scheduler", "models"],
   "src/repository": ["src/core", "src/runtime"],
   "src/server": ["src/core", "src/runtime"],
+  "src/adapt": ["src/core", "src/runtime", "planner"],
+  "src/functions": ["src/core", "src/runtime", "scheduler", "models", "planner"],
   "src/vad": ["src/core", "src/runtime", "models"],
   "src/verify": ["src/core", "src/engine", "kernels", "models"],
   "src/cli": [
+    "src/adapt",
     "src/core",
+    "src/functions",
+    "src/plot",
     "src/runtime",
     "src/repository",
     "src/server",
@@ -27,6 +33,7 @@ const arrows: Record<string, readonly string[]> = {
     "scheduler",
     "kernels",
     "models",
+    "planner",
   ],
 };
 const rooms = Object.keys(arrows);

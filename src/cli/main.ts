@@ -3,12 +3,16 @@ import { readFileSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { type PolicyName, policies } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
+import { gatewayCommand } from "./gateway-command.ts";
 import { type ImportOptions, importFile } from "./import.ts";
 import { inspect } from "./inspect.ts";
 import { listModels } from "./models.ts";
+import { planCommand } from "./plan-command.ts";
 import { addRepositoryOptions } from "./repository-options.ts";
 import { runModel } from "./run.ts";
 import type { ServeOptions } from "./serve.ts";
+import { simulateCommand } from "./simulate-command.ts";
+import { traceCommand } from "./trace-command.ts";
 import { findSpeech } from "./vad.ts";
 import { type VerifyCommandOptions, verify } from "./verify.ts";
 
@@ -64,6 +68,13 @@ addRepositoryOptions(program.command("serve"))
       .choices(["debug", "info", "warn", "error", "silent"])
       .default("warn"),
   )
+  .option("--plan <file>", "settings to obey, by 'cellbatch plan batching': buffers, rows of a task, engines")
+  .option(
+    "--adapt",
+    "plan again when requests come at another rate than the plan is for; needs --profile",
+    false,
+  )
+  .option("--record <file>", "add the time and size of each request to a trace")
   .action(async (options: ServeOptions & { policy: PolicyName }) => {
     // Loaded here, since the other commands need no server and should not wait for one.
     const { serve } = await import("./serve.ts");
@@ -164,6 +175,11 @@ program
   .option("--seed <number>", "seed of the random rows", integer(0, 2 ** 31 - 1), 1)
   .option("--json", "print as JSON", false)
   .action((model: string, options: VerifyCommandOptions) => verify(model, options));
+
+program.addCommand(traceCommand());
+program.addCommand(simulateCommand());
+program.addCommand(planCommand());
+program.addCommand(gatewayCommand(version()));
 
 /** Exit status of a wrong command line, as the shell's own commands have it. */
 const USAGE = 2;

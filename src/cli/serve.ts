@@ -1,5 +1,7 @@
 import { type Logger, pino } from "pino";
 import type { PolicyName } from "../../scheduler/policy.ts";
+import type { Decision } from "../adapt/adapter.ts";
+import { observed } from "../adapt/observed.ts";
 import { Fault } from "../core/faults.ts";
 import { ModelRepository } from "../repository/repository.ts";
 import { createRuntime } from "../runtime/create.ts";
@@ -8,6 +10,8 @@ import { type Server, startServer } from "../server/server.ts";
 import { modelLine } from "./models.ts";
 import { modelPaths } from "./paths.ts";
 import type { RepositoryOptions } from "./repository-options.ts";
+import { adapterFor, obey, Recorder, serverPlan } from "./serve-plan.ts";
+import { untilSignal } from "./signals.ts";
 
 export interface ServeOptions extends RepositoryOptions {
   readonly host: string;
@@ -24,29 +28,27 @@ export interface ServeOptions extends RepositoryOptions {
   readonly policy: PolicyName;
   readonly drainMs: number;
   readonly logLevel: string;
+  readonly plan?: string;
+  readonly adapt: boolean;
+  readonly record?: string;
 }
 
 /** Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. `version` is this program's. */
 export async function serve(options: ServeOptions, version: string): Promise<void> {
-  const {
-    host,
-    port,
-    grpcPort,
-    engines,
-    threads,
-    device,
-    provider,
-    kernel,
-    maxBatch,
-    maxActive,
-    policy,
-    drainMs,
-  } = options;
+  const { host, port, grpcPort, threads, device, provider, kernel, maxActive, policy, drainMs } = options;
   const log = pino({ level: options.logLevel }, pino.destination(2));
   const started = performance.now();
   const { paths, missing } = options.models === undefined ? modelPaths(options.model) : NO_PATHS;
   const { memoryLimit } = options;
-  const runtime = await createRuntime({
+  if (options.adapt && options.plan === undefined)
+    throw new Fault(
+      "INVALID_REQUEST",
+      "--adapt needs a --plan to begin with: 'cellbatch plan batching' writes one",
+    );
+  const plan = options.plan === undefined ? undefined : await serverPlan(options.plan);
+  const engines = options.engines ?? plan?.engines;
+  const maxBatch = options.maxBatch ?? plan?.maxBatch;
+  const loaded = await createRuntime({
     models: paths,
     threads,
     device,
@@ -58,12 +60,43 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
     ...(kernel === undefined ? {} : { kernel }),
     ...(maxBatch === undefined ? {} : { maxBatch }),
   });
+  const decisions: Decision[] = [];
+  const decided = (decision: Decision) => {
+    log.warn(decision, "the buffers were decided on");
+    decisions.push(decision);
+    if (decisions.length > MOST_DECISIONS) decisions.shift();
+  };
+  const observers: ((model: string, size: number) => void)[] = [];
+  const closing: { close(): Promise<void> }[] = [];
+  try {
+    if (plan) obey(loaded, plan);
+    if (plan && options.adapt) {
+      const adapter = await adapterFor(loaded, plan, options.profile ?? [], { threads, decided });
+      observers.push((model, size) => model === plan.model && adapter.arrived(size));
+      closing.push(adapter);
+    }
+    if (options.record !== undefined) {
+      const recorder = await Recorder.open(options.record);
+      observers.push((_, size) => recorder.arrived(size));
+      closing.push(recorder);
+    }
+  } catch (error) {
+    await loaded.close(0);
+    throw error;
+  }
+  const runtime =
+    observers.length === 0
+      ? loaded
+      : observed(loaded, (model, size) => {
+          for (const arrived of observers) arrived(model, size);
+        });
   const unexpected = (error: unknown) =>
     log.error({ err: error }, "a request failed for no fault of its own");
-  const repository = repositoryOf(options, runtime, log);
+  const repository = repositoryOf(options, loaded, log);
   const optional = {
     ...(grpcPort === undefined ? {} : { grpcPort }),
     ...(repository ? { repository } : {}),
+    decisions: () => decisions,
   };
   const server = await startServer({ runtime, host, port, ...optional, version, unexpected }).catch(
     async (error: NodeJS.ErrnoException) => {
@@ -103,10 +136,13 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
   await untilSignal();
   clearInterval(watch);
   await shutDown(server, runtime, repository, drainMs);
+  await Promise.all(closing.map((one) => one.close()));
   const { accepted, completed, failed } = runtime.stats();
   log.info({ accepted, completed, failed }, "stopped");
   print(`Stopped: ${accepted} accepted, ${completed} completed, ${failed} failed.`);
 }
+
+const MOST_DECISIONS = 100;
 
 async function shutDown(
   server: Server,
@@ -149,19 +185,6 @@ function repositoryOf(options: ServeOptions, runtime: Runtime, log: Logger): Mod
       if (kind === "refused") log.error(about, "a model was refused; what was loaded before stays");
       else log.info(about, `a model was ${kind}`);
     },
-  });
-}
-
-function untilSignal(): Promise<void> {
-  return new Promise((resolve) => {
-    let signals = 0;
-    const heard = () => {
-      signals++;
-      if (signals === 1) resolve();
-      else process.exit(1);
-    };
-    process.on("SIGTERM", heard);
-    process.on("SIGINT", heard);
   });
 }
 

@@ -234,6 +234,7 @@ export class Engine {
     if (kind === command.SUBMIT) this.#admit(id, reader);
     else if (kind === command.OPEN) this.#open(id, reader);
     else if (kind === command.METERS) this.#tellMeters(id);
+    else if (kind === command.BUFFERS) this.#setBuffers(reader);
     else this.#change(kind, id, reader);
   }
 
@@ -281,6 +282,16 @@ export class Engine {
       scheduleMs: this.#scheduleMs,
       paused,
     });
+  }
+
+  #setBuffers(reader: PacketReader): void {
+    const lane = this.#models[reader.int()];
+    const eager = reader.int() === 1;
+    const buffers = Array.from({ length: reader.int() }, () => {
+      const upTo = reader.int();
+      return { ...(upTo < 0 ? {} : { upTo }), maxBatch: reader.int(), timeoutMs: reader.double() };
+    });
+    if (lane instanceof GraphLane) lane.setBuffers(buffers, eager);
   }
 
   /** Obeys a command about a request that was admitted, unless it has ended. */

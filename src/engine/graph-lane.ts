@@ -1,5 +1,5 @@
 import type { GraphKernel } from "../../kernels/graph-kernel.ts";
-import type { ModelDefinition, WholeGraph } from "../../models/definition.ts";
+import type { GraphBuffer, ModelDefinition, WholeGraph } from "../../models/definition.ts";
 import { type Batch, BufferSet } from "../../scheduler/buffer.ts";
 import { Fault } from "../core/faults.ts";
 import { checkTensor, type Tensor } from "../core/tensor.ts";
@@ -43,7 +43,7 @@ export class GraphLane {
   readonly definition: ModelDefinition;
   readonly #program: WholeGraph;
   readonly #kernel: GraphKernel;
-  readonly #buffers: BufferSet;
+  #buffers: BufferSet;
   readonly #waiting = new Map<number, GraphRequest>();
   /** By input of the graph: where batches are put, and which of the model's inputs it is; -1 for lengths and mask. */
   readonly #inputs: readonly { readonly padded: PaddedInput; readonly at: number }[];
@@ -53,14 +53,7 @@ export class GraphLane {
     this.definition = definition;
     this.#program = program;
     this.#kernel = kernel;
-    this.#buffers = new BufferSet(
-      program.buffers.map(({ upTo, maxBatch, timeoutMs }, i) => ({
-        maxBatch,
-        timeoutMs,
-        sizes: [i === 0 ? 0 : program.buffers[i - 1]!.upTo! + 1, upTo === undefined ? Infinity : upTo + 1],
-      })),
-      { order: program.order, workConserving: program.eager },
-    );
+    this.#buffers = bufferSet(program, program.buffers, program.eager);
     this.#inputs = kernel.cell.inputs.map((spec) => ({
       padded: new PaddedInput(spec, program.pad[spec.name] ?? 0),
       at: definition.inputs.findIndex(({ name }) => name === spec.name),
@@ -69,6 +62,17 @@ export class GraphLane {
 
   get bytes(): number {
     return this.#kernel.bytes;
+  }
+
+  /**
+   * Puts other buffers in place of these. Requests that wait go over with the time that they have waited; batches that run are
+   * not concerned.
+   */
+  setBuffers(buffers: readonly GraphBuffer[], eager: boolean): void {
+    const next = bufferSet(this.#program, buffers, eager);
+    for (const { id, steps, options, deadlineMs, admittedMs } of this.#waiting.values())
+      next.add({ id, size: steps, priority: options.priority, deadlineMs }, admittedMs);
+    this.#buffers = next;
   }
 
   /** Most requests of one batch. */
@@ -158,6 +162,17 @@ export class GraphLane {
     });
     return steps ?? 1;
   }
+}
+
+function bufferSet(program: WholeGraph, buffers: readonly GraphBuffer[], eager: boolean): BufferSet {
+  return new BufferSet(
+    buffers.map(({ upTo, maxBatch, timeoutMs }, i) => ({
+      maxBatch,
+      timeoutMs,
+      sizes: [i === 0 ? 0 : buffers[i - 1]!.upTo! + 1, upTo === undefined ? Infinity : upTo + 1],
+    })),
+    { order: program.order, workConserving: eager },
+  );
 }
 
 function longest(batch: readonly GraphRequest[]): number {

@@ -4,6 +4,7 @@
  * - SUBMIT: model, options, inputs (count, then for each: index, tensor).
  * - OPEN: model, options, state (0, or 1 and values).
  * - PUSH: inputs. MARKER: marker. FORK: the new session's request, options of it.
+ * - BUFFERS (of no request: 0): model, whether eager, buffers (count, then for each: bound or -1, most requests, timeout).
  * - END, CANCEL, PAUSE, RESUME, SUSPEND: nothing.
  * - METERS, with a number of the runtime's own in place of a request's: nothing.
  */
@@ -19,6 +20,7 @@ export const command = {
   SUSPEND: 9,
   FORK: 10,
   METERS: 11,
+  BUFFERS: 12,
 } as const;
 
 /**

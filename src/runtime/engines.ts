@@ -6,6 +6,12 @@ import type { Link, LinkEvents } from "./link.ts";
 
 /** Starts an engine with these models. */
 export type OpenLink = (models: readonly NumberedSource[], events: LinkEvents) => Promise<Link>;
+export interface SlotEvents {
+  packet(packet: ArrayBuffer): void;
+  /** It was started, for the first time or again. */
+  up(slot: EngineSlot): void;
+  died(slot: EngineSlot, reason: string): void;
+}
 
 /** One engine as the dispatcher sees it: up, or gone and about to be started again. */
 export class EngineSlot {
@@ -16,7 +22,7 @@ export class EngineSlot {
   restarts = 0;
   readonly #open: OpenLink;
   readonly #wanted: () => readonly NumberedSource[];
-  readonly #events: { packet(packet: ArrayBuffer): void; died(slot: EngineSlot, reason: string): void };
+  readonly #events: SlotEvents;
   readonly #writer = new PacketWriter();
   /** A stop waits for the start before it, so that no thread outlives its runtime. */
   readonly #lifecycle = new Mutex();
@@ -31,7 +37,7 @@ export class EngineSlot {
     index: number,
     open: OpenLink,
     wanted: () => readonly NumberedSource[],
-    events: { packet(packet: ArrayBuffer): void; died(slot: EngineSlot, reason: string): void },
+    events: SlotEvents,
   ) {
     this.index = index;
     this.#open = open;
@@ -50,6 +56,7 @@ export class EngineSlot {
       died: (reason) => this.#died(reason),
     });
     this.#loaded = new Map(this.link.loaded);
+    this.#events.up(this);
     this.#upSince = performance.now();
   }
 

@@ -1,4 +1,5 @@
 import type { ModelDefinition } from "../../models/definition.ts";
+import { checkWholeGraph } from "../../models/whole-graph.ts";
 import { Fault, faultCodes } from "../core/faults.ts";
 import { sizeOf, type Tensor } from "../core/tensor.ts";
 import { bytesToLoad, definitionOf, type ModelSource } from "../engine/load.ts";
@@ -16,6 +17,7 @@ import { packState, unpackState } from "./state.ts";
 import { StepTexts } from "./step-texts.ts";
 import { resultOf, stepsOf } from "./stream.ts";
 import type {
+  BufferChange,
   Handle,
   Listener,
   LoadOptions,
@@ -70,6 +72,8 @@ export class EngineRuntime implements Runtime {
   #promisedBytes = 0;
   readonly #entries: (Entry | undefined)[] = [];
   readonly #freeIds: number[] = [];
+  /** By model: the buffers that were set, for engines that are started again. */
+  readonly #buffers = new Map<string, BufferChange>();
   #accepted = 0;
   #completed = 0;
   #failed = 0;
@@ -83,6 +87,7 @@ export class EngineRuntime implements Runtime {
     this.#settings = settings;
     const events = {
       packet: (packet: ArrayBuffer) => this.#hear(packet),
+      up: (slot: EngineSlot) => this.#retell(slot),
       died: (slot: EngineSlot, reason: string) => this.#lose(slot, reason),
     };
     this.#engines = Array.from(
@@ -248,6 +253,42 @@ export class EngineRuntime implements Runtime {
     writer.int(state ? 1 : 0);
     if (state) writer.values(state);
     return this.#sessionHandle(entry, options);
+  }
+
+  setBuffers(model: string, change: BufferChange): void {
+    const definition = this.#find(model);
+    if (definition.program.kind !== "graph")
+      throw new Fault("INVALID_REQUEST", `model '${model}' has no buffers: it is no whole graph`);
+    const { program } = definition;
+    change.buffers.forEach(({ maxBatch, timeoutMs }, i) => {
+      if (!Number.isInteger(maxBatch) || maxBatch < 1 || !(timeoutMs >= 0 && timeoutMs <= 60_000))
+        throw new Fault(
+          "INVALID_REQUEST",
+          `buffer ${i} of model '${model}' has maxBatch ${maxBatch} and timeoutMs ${timeoutMs}`,
+        );
+    });
+    if (change.buffers.length === 0) throw new Fault("INVALID_REQUEST", `model '${model}' needs a buffer`);
+    checkWholeGraph(`buffers of '${model}'`, { ...program, ...change }, definition.cells);
+    this.#buffers.set(model, change);
+    for (const slot of this.#engines) if (slot.link) this.#tellBuffers(slot, model, change);
+  }
+
+  #tellBuffers(slot: EngineSlot, model: string, { buffers, eager }: BufferChange): void {
+    const { writer } = slot;
+    writer.int(command.BUFFERS);
+    writer.int(0);
+    writer.int(this.#definitions.findIndex(({ name }) => name === model));
+    writer.int(eager ? 1 : 0);
+    writer.int(buffers.length);
+    for (const { upTo = -1, maxBatch, timeoutMs } of buffers) {
+      writer.int(upTo);
+      writer.int(maxBatch);
+      writer.double(timeoutMs);
+    }
+  }
+
+  #retell(slot: EngineSlot): void {
+    for (const [model, change] of this.#buffers) this.#tellBuffers(slot, model, change);
   }
 
   stats(): RuntimeStats {

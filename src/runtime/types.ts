@@ -1,4 +1,4 @@
-import type { ModelDefinition } from "../../models/definition.ts";
+import type { GraphBuffer, ModelDefinition } from "../../models/definition.ts";
 import type { Fault } from "../core/faults.ts";
 import type { Tensor } from "../core/tensor.ts";
 import type { EngineMeters } from "../engine/meters.ts";
@@ -146,6 +146,14 @@ export interface RuntimeStats {
   readonly bytes: number;
 }
 
+/** Buffers to put in place of those of a model that is one graph; see `GraphBuffer`. */
+export interface BufferChange {
+  /** By ascending `upTo`, which only the last one lacks. */
+  readonly buffers: readonly GraphBuffer[];
+  /** Whether a batch that is not full goes as soon as its engine has nothing else to do. */
+  readonly eager: boolean;
+}
+
 /** Serves models inside this process. */
 export interface Runtime {
   /** Those that new requests may name; the newest version of a model comes first. */
@@ -180,6 +188,8 @@ export interface Runtime {
     options: RequestOptions & { readonly state?: string },
     listener: Listener,
   ): SessionHandle;
+  /** Puts other buffers in place of a graph's; nobody who waits is lost. Throws INVALID_REQUEST where they are wrong. */
+  setBuffers(model: string, change: BufferChange): void;
   stats(): RuntimeStats;
   /** What every engine has counted, by its index. Resolves within a second, without an engine that does not answer. */
   meters(): Promise<ReadonlyMap<number, EngineMeters>>;

@@ -29,6 +29,8 @@ export interface ServerSettings {
   readonly repository?: Repository;
   /** What the server says its version is. @default "0" */
   readonly version?: string;
+  /** The latest decisions about buffers, oldest first, for `GET /v2/decisions`. @default none */
+  readonly decisions?: () => readonly unknown[];
   /** Hears of errors that are no faults; their clients are told "internal error". @default nobody */
   readonly unexpected?: (error: unknown) => void;
 }
@@ -77,6 +79,9 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   addServerRoutes(app, door);
   addModelRoutes(app, door);
   addInferRoutes(app, door);
+  app.get("/v2/decisions", { schema: { hide: true } }, async () => ({
+    decisions: settings.decisions?.() ?? [],
+  }));
   app.get("/metrics", { schema: { hide: true } }, async (_, reply) =>
     reply.type(registry.contentType).send(await registry.metrics()),
   );

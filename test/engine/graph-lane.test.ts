@@ -164,6 +164,27 @@ function serve(settings: Partial<WholeGraph> = {}) {
 }
 
 describe("a graph's requests", () => {
+  it("go over to other buffers with the time that they have waited, and none is lost", () => {
+    const { clock, kernel, engine, submit, hear } = serve();
+    submit(1, 2);
+    clock.advance(4);
+    submit(2, 3);
+    submit(3, 1);
+    const writer = new PacketWriter();
+    for (const value of [command.BUFFERS, 0, 0, 0, 2, 1, 8]) writer.int(value);
+    writer.double(30);
+    for (const value of [-1, 2]) writer.int(value);
+    writer.double(6);
+    engine.receive(writer.take());
+    expect(engine.step()).toBe(true);
+    expect(kernel.batches.map(({ shape }) => shape)).toEqual([[2, 3]]);
+    expect(engine.step()).toBe(false);
+    expect(engine.nextWakeMs).toBe(34);
+    clock.set(34);
+    expect(engine.step()).toBe(true);
+    expect([...hear().keys()].sort()).toEqual([1, 2, 3]);
+  });
+
   it("wait for each other, are padded to the longest and get their own part of the outputs", () => {
     const { clock, kernel, engine, submit, hear } = serve();
     submit(1, 2);
