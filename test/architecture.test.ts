@@ -15,9 +15,12 @@ const arrows: Record<string, readonly string[]> = {
   "src/runtime": ["src/core", "src/engine", "scheduler", "models"],
   "src/server": ["src/core", "src/runtime"],
   "src/vad": ["src/core", "src/runtime", "models"],
+  "src/plot": ["src/core"],
   "src/verify": ["src/core", "src/engine", "kernels", "models"],
   "src/cli": [
     "src/core",
+    "src/engine",
+    "src/plot",
     "src/runtime",
     "src/server",
     "src/vad",

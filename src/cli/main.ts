@@ -6,6 +6,7 @@ import { Fault } from "../core/faults.ts";
 import { type ImportOptions, importFile } from "./import.ts";
 import { inspect } from "./inspect.ts";
 import { listModels } from "./models.ts";
+import { profileCommand } from "./profile-command.ts";
 import { runModel } from "./run.ts";
 import type { ServeOptions } from "./serve.ts";
 import { findSpeech } from "./vad.ts";
@@ -24,6 +25,9 @@ program
   .option("--port <number>", "port to listen on; 0 takes a free one", integer(0, 65_535), 8080)
   .option("--grpc-port <number>", "port of gRPC; 0 takes a free one; no gRPC by default", integer(0, 65_535))
   .addOption(modelOption())
+  .addOption(
+    repeated("--profile <file>", "what a model's cells cost here, by 'cellbatch profile'; may be repeated"),
+  )
   .option("--engines <count>", "engine threads; one per core by default", integer(1, 1024))
   .option("--threads <count>", "threads of each engine's ONNX Runtime", integer(1, 1024), 1)
   .addOption(
@@ -164,6 +168,8 @@ program
   .option("--seed <number>", "seed of the random rows", integer(0, 2 ** 31 - 1), 1)
   .option("--json", "print as JSON", false)
   .action((model: string, options: VerifyCommandOptions) => verify(model, options));
+
+program.addCommand(profileCommand());
 
 /** Exit status of a wrong command line, as the shell's own commands have it. */
 const USAGE = 2;

@@ -11,6 +11,7 @@ export interface ServeOptions {
   readonly port: number;
   readonly grpcPort?: number;
   readonly model?: readonly string[];
+  readonly profile?: readonly string[];
   readonly engines?: number;
   readonly threads: number;
   readonly device: "auto" | "cuda" | "cpu";
@@ -48,6 +49,7 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
     device,
     maxActive,
     policy,
+    ...(options.profile ? { profiles: options.profile } : {}),
     ...(engines === undefined ? {} : { engines }),
     ...(provider === undefined ? {} : { providers: provider }),
     ...(kernel === undefined ? {} : { kernel }),

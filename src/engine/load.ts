@@ -5,10 +5,12 @@ import type { ModelDefinition, WholeGraph } from "../../models/definition.ts";
 import { type PolicyName, policies } from "../../scheduler/policy.ts";
 import { wallClock } from "../core/clock.ts";
 import { Fault } from "../core/faults.ts";
+import type { Profile } from "../core/profile.ts";
 import { Engine } from "./engine.ts";
 import { GraphLane } from "./graph-lane.ts";
 import { type Device, kernelsFor } from "./kernels.ts";
 import { type LoadedModel, loadModel } from "./model.ts";
+import { storedGraphTimes, storedProfiles } from "./stored-profile.ts";
 
 /** Where an engine finds a model: the definition itself, or a module whose default export is one. */
 export type ModelSource = { readonly definition: ModelDefinition } | { readonly module: string };
@@ -22,6 +24,8 @@ export interface EngineConfig {
   readonly device: Device;
   /** See `KernelChoice`. */
   readonly kernel?: string | KernelFactory;
+  /** By name of the model: what its cells cost here. @default they are measured */
+  readonly profiles?: Readonly<Record<string, Profile>>;
 }
 
 /** What a loaded model is to the runtime. */
@@ -34,19 +38,24 @@ export interface CellInfo {
 /** Makes an engine on the calling thread, with all models loaded and measured. */
 export async function loadEngine(
   sources: readonly ModelSource[],
-  { policy, maxBatch, threads, providers, device, kernel }: EngineConfig,
+  { policy, maxBatch, threads, providers, device, kernel: named, profiles = {} }: EngineConfig,
 ): Promise<{ engine: Engine; cells: CellInfo[][] }> {
   const session: SessionOptions = { threads, ...(providers ? { providers } : {}) };
-  const load = await kernelsFor({ device, session, ...(kernel ? { kernel } : {}) });
+  const load = await kernelsFor({ device, session, ...(named ? { kernel: named } : {}) });
   const models: (LoadedModel | GraphLane)[] = [];
   for (const source of sources) {
     const definition = await definitionOf(source);
     if (definition.program.kind === "graph") {
-      models.push(await loadGraph(definition, session));
+      models.push(await loadGraph(definition, session, profiles[definition.name]));
       continue;
     }
+    const kernel = await load(definition.cells);
+    const profile = profiles[definition.name];
     models.push(
-      await loadModel(definition, await load(definition.cells), maxBatch === undefined ? {} : { maxBatch }),
+      await loadModel(definition, kernel, {
+        ...(maxBatch === undefined ? {} : { maxBatch }),
+        ...(profile ? { profiles: storedProfiles(profile, kernel, threads) } : {}),
+      }),
     );
   }
   return {
@@ -61,10 +70,15 @@ export async function loadEngine(
   };
 }
 
-async function loadGraph(definition: ModelDefinition, options: SessionOptions): Promise<GraphLane> {
+async function loadGraph(
+  definition: ModelDefinition,
+  options: SessionOptions,
+  profile: Profile | undefined,
+): Promise<GraphLane> {
   const { cell: name } = definition.program as WholeGraph;
   const cell = definition.cells.find((one) => one.name === name);
-  return new GraphLane(definition, await OnnxGraphKernel.load(cell!, options));
+  const leastMs = profile && storedGraphTimes(profile, name, options.threads);
+  return new GraphLane(definition, await OnnxGraphKernel.load(cell!, options), leastMs);
 }
 
 /** The definition that a source names. Throws INVALID_REQUEST where a module exports none. */

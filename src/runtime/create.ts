@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -5,7 +6,10 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import { readModel } from "../../models/read-model.ts";
 import type { PolicyName } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
+import { type Profile, parseProfile } from "../core/profile.ts";
 import { definitionOf, type EngineConfig, type ModelSource } from "../engine/load.ts";
+import { thisMachine } from "../engine/machine.ts";
+import { checkProfile } from "../engine/stored-profile.ts";
 import { type LinkEvents, openInline, openThread } from "./link.ts";
 import { isPipeline, type PipelineDefinition } from "./pipelines.ts";
 import { EngineRuntime } from "./runtime.ts";
@@ -46,6 +50,11 @@ export interface RuntimeSettings {
   readonly policy?: PolicyName;
   /** Requests and sessions that may be active or queued; one more is refused with OVERLOADED. @default 10 000 */
   readonly maxActive?: number;
+  /**
+   * What cells cost here, measured earlier by `cellbatch profile`: files, or what is in them; at most one for each model. Models
+   * without one are measured when they are loaded. A profile of another model or machine is refused.
+   */
+  readonly profiles?: readonly (string | Profile)[];
 }
 
 /** Loads models, measures their cells and starts engines. Throws a `Fault` that names the model that cannot be loaded. */
@@ -80,12 +89,21 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
       "a kernel that is a function cannot be sent to a thread: give the path of its module, or 'inline: true'",
     );
   }
+  const { device = "cpu", providers } = settings;
+  if (settings.profiles?.length && (kernel !== undefined || providers !== undefined || device !== "cpu")) {
+    throw new Fault(
+      "INVALID_REQUEST",
+      "profiles are of the CPU's default kernel: leave out 'profiles', or 'kernel', 'providers' and 'device'",
+    );
+  }
+  const profiles = await profilesOf(settings.profiles ?? [], definitions);
   const config: EngineConfig = {
     policy,
     threads,
-    device: settings.device ?? "cpu",
+    device,
+    profiles,
     ...(maxBatch === undefined ? {} : { maxBatch }),
-    ...(settings.providers === undefined ? {} : { providers: settings.providers }),
+    ...(providers === undefined ? {} : { providers }),
     ...(kernel === undefined
       ? {}
       : { kernel: typeof kernel === "string" && kernel !== "onnx" ? moduleUrl(kernel) : kernel }),
@@ -96,6 +114,34 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
   const runtime = new EngineRuntime(served, pipelines, open, { engines, maxActive });
   await runtime.start();
   return runtime;
+}
+
+/** By name of the model. Throws INVALID_REQUEST where one is of no model here, or of another machine. */
+async function profilesOf(
+  given: readonly (string | Profile)[],
+  definitions: readonly ModelDefinition[],
+): Promise<Record<string, Profile>> {
+  const profiles: Record<string, Profile> = {};
+  for (const one of given) {
+    const profile = typeof one === "string" ? await readProfile(one) : one;
+    const { name } = profile.model;
+    const definition = definitions.find((model) => model.name === name);
+    if (!definition) {
+      const names = definitions.map((model) => model.name).join(", ");
+      throw new Fault("INVALID_REQUEST", `a profile is of model '${name}', loaded are ${names}`);
+    }
+    if (name in profiles) throw new Fault("INVALID_REQUEST", `two profiles are of model '${name}'`);
+    checkProfile(profile, definition, thisMachine());
+    profiles[name] = profile;
+  }
+  return profiles;
+}
+
+async function readProfile(file: string): Promise<Profile> {
+  const text = await readFile(file, "utf8").catch((error: Error) => {
+    throw new Fault("INVALID_REQUEST", `profile ${file} cannot be read: ${error.message}`);
+  });
+  return parseProfile(text, file);
 }
 
 /** The definition of a model that is named by its folder or the path of its module. */
