@@ -3,8 +3,10 @@ import { readFileSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { type PolicyName, policies } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
+import { benchCommand } from "./bench-command.ts";
 import { type ImportOptions, importFile } from "./import.ts";
 import { inspect } from "./inspect.ts";
+import { loadCommand } from "./load-command.ts";
 import { listModels } from "./models.ts";
 import { profileCommand } from "./profile-command.ts";
 import { runModel } from "./run.ts";
@@ -170,6 +172,8 @@ program
   .action((model: string, options: VerifyCommandOptions) => verify(model, options));
 
 program.addCommand(profileCommand());
+program.addCommand(benchCommand());
+program.addCommand(loadCommand());
 
 /** Exit status of a wrong command line, as the shell's own commands have it. */
 const USAGE = 2;

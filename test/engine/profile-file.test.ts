@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { wholeSequenceModel } from "../../bench/arms/whole-sequence.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { cellsDigest } from "../../models/digest.ts";
+import { wholeSequenceModel } from "../../src/bench/whole-sequence.ts";
 import type { Fault } from "../../src/core/faults.ts";
 import { type Profile, type ProfileSetting, parseProfile } from "../../src/core/profile.ts";
 import { float32, int32 } from "../../src/core/tensor.ts";

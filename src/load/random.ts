@@ -27,4 +27,16 @@ export class Random {
   integer(least: number, most: number): number {
     return least + Math.floor(this.uniform() * (most - least + 1));
   }
+
+  /** Gamma of this shape and scale 1; Marsaglia and Tsang, "A Simple Method for Generating Gamma Variables", 2000. */
+  gamma(shape: number): number {
+    if (shape < 1) return this.gamma(shape + 1) * (1 - this.uniform()) ** (1 / shape);
+    const d = shape - 1 / 3;
+    const c = 1 / Math.sqrt(9 * d);
+    for (;;) {
+      const x = this.normal();
+      const v = (1 + c * x) ** 3;
+      if (v > 0 && Math.log(1 - this.uniform()) < 0.5 * x * x + d - d * v + d * Math.log(v)) return d * v;
+    }
+  }
 }

@@ -1,10 +1,11 @@
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
-import type { CellSpec } from "../../src/core/cell.ts";
-import { int32 } from "../../src/core/tensor.ts";
-import { createRuntime } from "../../src/runtime/create.ts";
-import { weights } from "../fixtures.ts";
-import { Random } from "../random.ts";
+import type { CellSpec } from "../core/cell.ts";
+import { int32 } from "../core/tensor.ts";
+import { Random } from "../load/random.ts";
+import { childrenOf } from "../load/requests.ts";
+import { createRuntime } from "../runtime/create.ts";
+import { weights } from "./synthetic.ts";
 
 /** A binary tree: two children per inner node, which stand before it; numbers below `leaves` are leaves. */
 export interface BinaryTree {
@@ -17,17 +18,7 @@ export function binaryTrees(count: number, seed: number): BinaryTree[] {
   const random = new Random(seed);
   return Array.from({ length: count }, () => {
     const leaves = random.integer(10, 40);
-    const children = new Int32Array(2 * (leaves - 1));
-    let leaf = 0;
-    let node = 0;
-    const grow = (size: number): number => {
-      if (size === 1) return leaf++;
-      const left = random.integer(1, size - 1);
-      const pair = [grow(left), grow(size - left)];
-      children.set(pair, 2 * node);
-      return leaves + node++;
-    };
-    grow(leaves);
+    const children = childrenOf(leaves, random);
     return { leaves, children };
   });
 }

@@ -1,6 +1,6 @@
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
-import { lstmCell, tokenCell } from "../fixtures.ts";
 import type { SequenceModel } from "./sequences.ts";
+import { lstmCell, tokenCell } from "./synthetic.ts";
 
 /**
  * Measures cells per second of the bare kernel, task after task of `rows` rows with other tokens each time, as a scheduler
