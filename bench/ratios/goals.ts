@@ -60,7 +60,7 @@ const BUCKET = 10;
 const ORDERS = ["fullest", "round-robin"] as const;
 const cellular = (model: SequenceModel): Subject => ({ kind: "sequences", model, arm: { arm: "cellular" } });
 const graph = (model: SequenceModel, arm: GraphArm): Subject => ({ kind: "sequences", model, arm });
-const secondsFor = ({ hidden }: SequenceModel) => (hidden >= 1024 ? 3 : 1);
+const secondsFor = ({ hidden }: SequenceModel) => (hidden >= 1024 ? 2 : 1);
 
 /** The setting of whole-sequence batching with the highest peak, and that peak. A timeout changes nothing where a backlog waits. */
 function bestPeak(arms: Arms, model: SequenceModel, lengths: Lengths) {
