@@ -12,11 +12,13 @@ export function inputShapes({ inputs, text, cells, program }: ModelDefinition): 
       : [],
   );
   return inputs.map(({ name, dtype, shape }) => {
-    const codec = text?.inputs.find(({ tensor }) => tensor === name);
-    if (codec) {
-      const { symbols, kind } = codec.codec;
+    const found = text?.inputs.find(({ tensor }) => tensor === name);
+    if (found) {
+      // A tokenizer takes any letters.
+      if (found.codec.kind === "tokenizer") return { name: found.name, type: "text", shape };
+      const { symbols, kind } = found.codec;
       return {
-        name: codec.name,
+        name: found.name,
         type: "text",
         shape,
         symbols: plainSymbols(symbols),

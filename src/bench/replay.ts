@@ -1,7 +1,8 @@
-import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
+import type { Kernel } from "../../kernels/kernel.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { CellSpec } from "../core/cell.ts";
 import { cellRuns, withSlots } from "../engine/cell-runs.ts";
+import { kernelsFor } from "../engine/kernels.ts";
 import { type Lengths, lengthsOf } from "../load/lengths.ts";
 import { requestsFor } from "../load/requests.ts";
 import { saturate } from "../load/saturate.ts";
@@ -37,8 +38,9 @@ export interface Replay {
 export async function recordTasks(settings: ReplaySettings): Promise<Replay> {
   const { definition, lengths, inFlight, texts, maxSteps } = settings;
   const tasks: Task[] = [];
+  const served = await kernelsFor({ device: "cpu", session: { threads: 1 } });
   const load = async (cells: readonly CellSpec[]) => {
-    const kernel = await OnnxKernel.load(cells);
+    const kernel = await served(cells);
     const run = kernel.run.bind(kernel);
     kernel.run = (task) => {
       if (tasks.length < MOST_TASKS) tasks.push({ cell: task.cell, rows: task.rows, steps: task.steps });
@@ -63,17 +65,17 @@ export async function recordTasks(settings: ReplaySettings): Promise<Replay> {
   const recorded = tasks.slice(Math.floor(tasks.length / 3));
   const rows = new Map<number, number>();
   for (const task of recorded) rows.set(task.rows, (rows.get(task.rows) ?? 0) + 1);
-  const kernel = await OnnxKernel.load(definition.cells);
+  const kernel = await served(definition.cells);
   return {
     rows,
     measure: (seconds) => withSlots(kernel, () => replay(kernel, recorded, seconds)),
-    close: () => kernel.dispose(),
+    close: async () => kernel.dispose(),
   };
 }
 
 const MOST_TASKS = 30_000;
 
-async function replay(kernel: OnnxKernel, tasks: readonly Task[], seconds: number): Promise<number> {
+async function replay(kernel: Kernel, tasks: readonly Task[], seconds: number): Promise<number> {
   const runs = kernel.cells.map((_, cell) => cellRuns(kernel, cell));
   let cells = 0;
   const start = performance.now();

@@ -1,7 +1,7 @@
-import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { CellSpec } from "../core/cell.ts";
 import { int32 } from "../core/tensor.ts";
+import { kernelsFor } from "../engine/kernels.ts";
 import { Random } from "../load/random.ts";
 import { childrenOf } from "../load/requests.ts";
 import { createRuntime } from "../runtime/create.ts";
@@ -119,14 +119,16 @@ async function rateOf(count: () => number, seconds: number): Promise<number> {
  * one graph and run it level by level, with the kernel that the runtime uses, on this thread, nobody sending and nobody asking.
  */
 export async function mergedTrees(hidden: number, merged: number): Promise<(seconds: number) => number> {
-  const kernel = await OnnxKernel.load(treeCells(hidden), { maxBatch: LEVEL_ROWS });
+  const load = await kernelsFor({ device: "cpu", session: { threads: 1 } });
+  const kernel = await load(treeCells(hidden));
+  const most = Math.min(LEVEL_ROWS, kernel.maxBatch);
   const trees = binaryTrees(512, 7);
   kernel.reserve(merged * 79);
   const reads = new Int32Array(2 * LEVEL_ROWS);
   const writes = new Int32Array(LEVEL_ROWS);
   const runLevel = (cell: number, nodes: readonly number[], children: Int32Array) => {
-    for (let from = 0; from < nodes.length; from += LEVEL_ROWS) {
-      const rows = Math.min(LEVEL_ROWS, nodes.length - from);
+    for (let from = 0; from < nodes.length; from += most) {
+      const rows = Math.min(most, nodes.length - from);
       if (cell === 0) kernel.stage(0, rows, 1)[0]!.fill(3, 0, rows);
       for (let row = 0; row < rows; row++) {
         const node = nodes[from + row]!;
