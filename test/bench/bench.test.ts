@@ -33,6 +33,8 @@ function untilSaid(child: ChildProcess, said: { readonly error: string }, text: 
     child.stderr!.on("data", () => {
       if (said.error.includes(text)) resolve();
     });
+    // One that ends by itself has its say in what follows.
+    child.once("exit", () => resolve());
   });
 }
 
