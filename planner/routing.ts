@@ -1,5 +1,5 @@
 import { Fault } from "../src/core/faults.ts";
-import { Random } from "./random.ts";
+import { Random } from "../src/core/random.ts";
 import type { SizeMix } from "./synthesis.ts";
 
 /** Which buffer a request of some size goes to. */

@@ -1,5 +1,5 @@
+import { Random } from "../src/core/random.ts";
 import { expectedImprovement, GaussianProcess } from "./gaussian-process.ts";
-import { Random } from "./random.ts";
 
 /** A place on a grid: an index along each axis. */
 export type Place = readonly number[];

@@ -1,9 +1,9 @@
+import { Random } from "../src/core/random.ts";
 import type { ArrivalProcess } from "./arrival-process.ts";
 import type { Setting } from "./batch.ts";
 import { CorrectedModel } from "./buffer-model.ts";
 import { type Composition, sampleComposition } from "./composition.ts";
 import { callCost, type FunctionPrices } from "./cost.ts";
-import { Random } from "./random.ts";
 import { partsOf, type Service } from "./service.ts";
 import type { SizeMix } from "./synthesis.ts";
 

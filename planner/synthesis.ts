@@ -1,6 +1,6 @@
 import { Fault } from "../src/core/faults.ts";
+import { Random } from "../src/core/random.ts";
 import { type ArrivalProcess, phaseAtNextArrival, stationaryOfChain } from "./arrival-process.ts";
-import { Random } from "./random.ts";
 
 /** How requests come, for a trace that is made rather than recorded. All rates per second. */
 export type Arrivals =

@@ -1,5 +1,5 @@
 import { WebSocket } from "ws";
-import { Histogram } from "./histogram.ts";
+import { Latencies } from "../../src/load/latencies.ts";
 import { words } from "./words.ts";
 
 export interface LoadSettings {
@@ -13,9 +13,9 @@ export interface LoadSettings {
 
 /** Clients that ask a server at random times: words to pronounce, definitions to write, audio to listen to. */
 export class Load {
-  readonly latency = new Histogram();
+  readonly latency = new Latencies();
   /** From the push of 32 ms of audio to its probability. */
-  readonly voiceLatency = new Histogram();
+  readonly voiceLatency = new Latencies();
   answered = 0;
   errors = 0;
   readonly #settings: LoadSettings;

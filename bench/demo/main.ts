@@ -70,8 +70,8 @@ function live(): string[] {
     rowsPerTask.toFixed(1),
     cellsPerSecond.toFixed(0),
     String(load.answered),
-    ...[50, 90, 99].map((percent) => load.latency.percentile(percent).toFixed(1)),
-    load.voiceLatency.percentile(99).toFixed(1),
+    ...[50, 90, 99].map((percent) => load.latency.quantile(percent / 100).toFixed(1)),
+    load.voiceLatency.quantile(0.99).toFixed(1),
   ]);
   return [
     `${seconds().toFixed(0)} of ${options.seconds} s, ${options.clients} clients per server`,
@@ -83,11 +83,11 @@ function live(): string[] {
 function result(measured: number): string[] {
   const [cellular, alone] = sides.map(({ load }) => [
     load.latency.count / measured,
-    load.latency.percentile(50),
-    load.latency.percentile(90),
-    load.latency.percentile(99),
-    load.voiceLatency.percentile(50),
-    load.voiceLatency.percentile(99),
+    load.latency.quantile(0.5),
+    load.latency.quantile(0.9),
+    load.latency.quantile(0.99),
+    load.voiceLatency.quantile(0.5),
+    load.voiceLatency.quantile(0.99),
     load.errors,
   ]);
   const names = [

@@ -2,12 +2,12 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { SimulatedKernel } from "../../kernels/simulated/simulated.ts";
 import { policies } from "../../scheduler/policy.ts";
+import { chainOf, tokenCell } from "../../src/bench/synthetic.ts";
 import { wallClock } from "../../src/core/clock.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import { loadModel } from "../../src/engine/model.ts";
 import { PacketWriter } from "../../src/engine/packet.ts";
-import { chainOf, tokenCell } from "../fixtures.ts";
-import { median } from "../statistics.ts";
+import { median } from "../../src/load/statistics.ts";
 import { submit } from "./submit.ts";
 
 const ROWS = 256;

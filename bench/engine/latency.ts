@@ -1,9 +1,9 @@
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
+import { chainOf, lstmCell } from "../../src/bench/synthetic.ts";
 import { float32 } from "../../src/core/tensor.ts";
+import { median } from "../../src/load/statistics.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
-import { chainOf, lstmCell } from "../fixtures.ts";
-import { median } from "../statistics.ts";
 
 const STEPS = 24;
 const REQUESTS = 300;

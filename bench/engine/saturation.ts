@@ -1,9 +1,9 @@
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
+import { chainOf, tokenCell } from "../../src/bench/synthetic.ts";
 import { int32 } from "../../src/core/tensor.ts";
+import { median } from "../../src/load/statistics.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
-import { chainOf, tokenCell } from "../fixtures.ts";
-import { median } from "../statistics.ts";
 
 interface Setting {
   readonly hidden: number;

@@ -1,10 +1,10 @@
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
 import { policies } from "../../scheduler/policy.ts";
+import { chainOf, tokenCell } from "../../src/bench/synthetic.ts";
 import { wallClock } from "../../src/core/clock.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import { loadModel } from "../../src/engine/model.ts";
 import { PacketWriter } from "../../src/engine/packet.ts";
-import { chainOf, tokenCell } from "../fixtures.ts";
 import { submit } from "./submit.ts";
 
 const ROWS = 64;

@@ -1,11 +1,11 @@
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { WebSocket } from "ws";
+import { chainOf, tokenCell } from "../../src/bench/synthetic.ts";
 import { int32 } from "../../src/core/tensor.ts";
+import { median } from "../../src/load/statistics.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
 import type { Runtime } from "../../src/runtime/types.ts";
 import { startServer } from "../../src/server/server.ts";
-import { chainOf, tokenCell } from "../fixtures.ts";
-import { median } from "../statistics.ts";
 
 const CLIENTS = 200;
 const HIDDEN = 256;

@@ -11,6 +11,7 @@ import { Gateway } from "../../src/functions/gateway.ts";
 import { LocalFunctions } from "../../src/functions/local.ts";
 import { invocationOf } from "../../src/functions/payload.ts";
 import { modelDefinition } from "../../src/runtime/create.ts";
+import { servedModel } from "../../src/runtime/served-model.ts";
 import type { Claims } from "./claims.ts";
 
 /** Requests through a gateway to functions that are processes of this machine, against what the model predicts. */
@@ -36,7 +37,7 @@ export async function realRun(claims: Claims): Promise<void> {
       ),
     );
     const gateway = new Gateway({
-      definition: await modelDefinition(model),
+      model: await servedModel(await modelDefinition(model)),
       buffers: [SETTING],
       invoker: functions,
       clock: wallClock,

@@ -5,12 +5,12 @@ import { quantile } from "../../planner/quantile.ts";
 import { type CellularLane, simulateServer } from "../../planner/simulate-server.ts";
 import { arrivalTimes, drawSizes } from "../../planner/synthesis.ts";
 import type { Trace } from "../../planner/trace.ts";
+import { chainOf, lstmCell } from "../../src/bench/synthetic.ts";
 import { table } from "../../src/cli/table.ts";
 import { float32 } from "../../src/core/tensor.ts";
 import { measureModel } from "../../src/engine/measure-model.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
 import type { Runtime } from "../../src/runtime/types.ts";
-import { chainOf, lstmCell } from "../fixtures.ts";
 import { Claims } from "./claims.ts";
 
 /** The simulator against the engine it stands for: the same trace, the profile of this machine, loads below saturation. */

@@ -2,10 +2,10 @@ import { availableParallelism, cpus } from "node:os";
 import { Command } from "commander";
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
 import { readModel } from "../../models/read-model.ts";
+import { lstmCell, tokenCell } from "../../src/bench/synthetic.ts";
 import { modelPath } from "../../src/cli/paths.ts";
 import type { CellSpec } from "../../src/core/cell.ts";
-import { lstmCell, tokenCell } from "../fixtures.ts";
-import { median, quantile } from "../statistics.ts";
+import { median, quantile } from "../../src/load/statistics.ts";
 
 const command = new Command("bench:int8")
   .description(

@@ -1,7 +1,7 @@
-import { Arm, type Figures, type Question, type Subject } from "../arms/process.ts";
-import type { SequenceArm, SequenceModel } from "../arms/sequences.ts";
-import type { Lengths } from "../load/lengths.ts";
-import { median } from "../statistics.ts";
+import { Arm, type Figures, type Question, type Subject } from "../../src/bench/arm.ts";
+import type { SequenceArm, SequenceModel } from "../../src/bench/sequences.ts";
+import { type Lengths, lengthsText } from "../../src/load/lengths.ts";
+import { median } from "../../src/load/statistics.ts";
 
 /** One figure that has a goal. */
 export interface Goal {
@@ -26,14 +26,15 @@ export class Arms {
   readonly #open = new Map<string, Arm>();
   readonly #known = new Map<string, Promise<unknown>>();
 
-  ask(subject: Subject, question: Question): Promise<Figures> {
+  async ask(subject: Subject, question: Question): Promise<Figures> {
     const key = JSON.stringify(subject);
     let arm = this.#open.get(key);
     if (!arm) {
       arm = new Arm(subject);
       this.#open.set(key, arm);
     }
-    return arm.ask(question);
+    const { figures } = await arm.ask(question);
+    return figures;
   }
 
   /** What `find` finds, once for all goals that want it. */
@@ -59,7 +60,7 @@ const BUCKET = 10;
 const ORDERS = ["fullest", "round-robin"] as const;
 const cellular = (model: SequenceModel): Subject => ({ kind: "sequences", model, arm: { arm: "cellular" } });
 const graph = (model: SequenceModel, arm: GraphArm): Subject => ({ kind: "sequences", model, arm });
-const secondsFor = ({ hidden }: SequenceModel) => (hidden >= 1024 ? 3 : 1);
+const secondsFor = ({ hidden }: SequenceModel) => (hidden >= 1024 ? 2 : 1);
 
 /** The setting of whole-sequence batching with the highest peak, and that peak. A timeout changes nothing where a backlog waits. */
 function bestPeak(arms: Arms, model: SequenceModel, lengths: Lengths) {
@@ -90,7 +91,7 @@ function inWords({ maxBatch, timeoutMs, order }: GraphArm): string {
 
 function peakOverGraph(key: string, least: number, model: SequenceModel, lengths: Lengths): Goal {
   const fed = model.input === "token" ? "tokens" : "vectors";
-  const long = typeof lengths === "object" ? `all lengths ${lengths.fixed}` : "WMT-like lengths";
+  const long = lengthsText(lengths);
   return {
     key,
     what: `peak requests per second over the best whole-sequence batching: LSTM h=${model.hidden}, ${fed}, ${long}`,

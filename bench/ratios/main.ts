@@ -11,7 +11,7 @@ const { only, rounds, save } = new Command("bench:ratios")
     "Ratios against limits and peers, both measured in this run. The last line is JSON: ratio by key.",
   )
   .option("--only <keys>", "some of them, separated by commas; a prefix names all that begin with it", keysOf)
-  .option("--rounds <count>", "times that each is measured; the median counts", positive, 5)
+  .option("--rounds <count>", "times that each is measured; the median counts", positive, 3)
   .option("--save", `writes the ratios to ${BASELINE}`)
   .parse()
   .opts<{ only?: string[]; rounds: number; save?: true }>();
@@ -21,6 +21,7 @@ const baseline: Record<string, number> = existsSync(BASELINE)
   ? JSON.parse(readFileSync(BASELINE, "utf8"))
   : {};
 const found: Record<string, number> = {};
+const started = performance.now();
 const [cpu] = cpus();
 console.log(
   `Node ${process.version}, ${availableParallelism()} cores of ${cpu?.model.trim()}, ${rounds} rounds`,
@@ -38,7 +39,8 @@ for (const [i, goal] of wanted.entries()) {
 }
 arms.close();
 if (save) writeFileSync(BASELINE, `${JSON.stringify({ ...baseline, ...found }, undefined, 2)}\n`);
-console.log(`\n${JSON.stringify(found)}`);
+console.log(`\n${wanted.length} ratios in ${Math.round((performance.now() - started) / 1000)} s`);
+console.log(JSON.stringify(found));
 
 function keysOf(text: string): string[] {
   const names = text.split(",").map((name) => name.trim());

@@ -1,6 +1,6 @@
 import { policies } from "../../scheduler/policy.ts";
 import { Scheduler } from "../../scheduler/scheduler.ts";
-import { Random } from "../random.ts";
+import { Random } from "../../src/core/random.ts";
 import type { Journal, Server } from "./drive.ts";
 
 export const MAX_BATCH = 512;

@@ -1,4 +1,4 @@
-import { Random } from "../random.ts";
+import { Random } from "../../src/core/random.ts";
 
 /** A serving method under virtual time; requests are named by arrival number. */
 export interface Server {

@@ -1,6 +1,6 @@
 import { policies } from "../../scheduler/policy.ts";
 import { Scheduler } from "../../scheduler/scheduler.ts";
-import { median } from "../statistics.ts";
+import { median } from "../../src/load/statistics.ts";
 
 const ROWS = 256;
 const TASKS = 4_000;

@@ -1,4 +1,4 @@
-import { quantile } from "../statistics.ts";
+import { quantile } from "../../src/load/statistics.ts";
 import { type Extent, line, whole } from "./chain-report.ts";
 import { mean, verdict } from "./claims.ts";
 import { drive, type Run } from "./drive.ts";

@@ -1,6 +1,6 @@
 import { policies } from "../../scheduler/policy.ts";
 import { Scheduler } from "../../scheduler/scheduler.ts";
-import { Random } from "../random.ts";
+import { Random } from "../../src/core/random.ts";
 import { cellMs, MAX_TASKS, start } from "./chains.ts";
 import type { Server } from "./drive.ts";
 

@@ -2,8 +2,8 @@ import { fork } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { Command, InvalidArgumentError } from "commander";
-import { listenTo, type Measured, type Way, ways } from "../arms/streams.ts";
-import { median } from "../statistics.ts";
+import { listenTo, type Measured, type Way, ways } from "../../src/bench/streams.ts";
+import { median } from "../../src/load/statistics.ts";
 
 const {
   streams,

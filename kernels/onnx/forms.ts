@@ -104,12 +104,7 @@ function bytesOfForms(cell: CellSpec, limits: FormLimits): number {
   if (body.kind === "graph") return body.graph.onnx.byteLength;
   if (body.kind === "none") return 0;
   if (body.kind === "linear") return bytes(body.head.weights.data, body.head.bias);
-  if (
-    body.kind === "tree-leaf" ||
-    body.kind === "tree-node" ||
-    body.kind === "tree-child" ||
-    body.kind === "tree-sum"
-  ) {
+  if ("bias" in body) {
     const ofInput = body.kind === "tree-leaf" ? body.weights : body.inputWeights;
     const ofChildren = body.kind === "tree-leaf" ? 0 : bytes(body.weights.data);
     if (hasTreeTable(cell, limits)) return ofChildren + 4 * body.embedding!.rows * body.bias.length;

@@ -58,6 +58,7 @@ async function gateway(options: GatewayOptions, version: string): Promise<void> 
   const { wallClock } = await import("../core/clock.ts");
   const { Gateway } = await import("../functions/gateway.ts");
   const { modelDefinition } = await import("../runtime/create.ts");
+  const { servedModel } = await import("../runtime/served-model.ts");
   const { startServer } = await import("../server/server.ts");
   const { untilSignal } = await import("./signals.ts");
   const log = pino({ level: options.logLevel }, pino.destination(2));
@@ -75,7 +76,7 @@ async function gateway(options: GatewayOptions, version: string): Promise<void> 
       `the plan is for model '${plan.model}', ${model} is '${definition.name}'`,
     );
   const runtime = new Gateway({
-    definition,
+    model: await servedModel(definition),
     buffers: plan.buffers.map((buffer) => ({ ...buffer, memoryMb: buffer.memoryMb ?? WHOLE_CPU_MB })),
     ...(plan.routing ? { route: router(plan.routing, 1) } : {}),
     invoker: await invokerFor(model, options),

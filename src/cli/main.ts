@@ -3,11 +3,14 @@ import { readFileSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { type PolicyName, policies } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
+import { benchCommand } from "./bench-command.ts";
 import { gatewayCommand } from "./gateway-command.ts";
 import { type ImportOptions, importFile } from "./import.ts";
 import { inspect } from "./inspect.ts";
+import { loadCommand } from "./load-command.ts";
 import { listModels } from "./models.ts";
 import { planCommand } from "./plan-command.ts";
+import { profileCommand } from "./profile-command.ts";
 import { addRepositoryOptions } from "./repository-options.ts";
 import { runModel } from "./run.ts";
 import type { ServeOptions } from "./serve.ts";
@@ -28,6 +31,9 @@ addRepositoryOptions(program.command("serve"))
   .option("--port <number>", "port to listen on; 0 takes a free one", integer(0, 65_535), 8080)
   .option("--grpc-port <number>", "port of gRPC; 0 takes a free one; no gRPC by default", integer(0, 65_535))
   .addOption(modelOption())
+  .addOption(
+    repeated("--profile <file>", "what a model's cells cost here, by 'cellbatch profile'; may be repeated"),
+  )
   .option("--engines <count>", "engine threads; one per core by default", integer(1, 1024))
   .option("--threads <count>", "threads of each engine's ONNX Runtime", integer(1, 1024), 1)
   .addOption(
@@ -176,6 +182,9 @@ program
   .option("--json", "print as JSON", false)
   .action((model: string, options: VerifyCommandOptions) => verify(model, options));
 
+program.addCommand(profileCommand());
+program.addCommand(benchCommand());
+program.addCommand(loadCommand());
 program.addCommand(traceCommand());
 program.addCommand(simulateCommand());
 program.addCommand(planCommand());

@@ -18,6 +18,7 @@ export interface ServeOptions extends RepositoryOptions {
   readonly port: number;
   readonly grpcPort?: number;
   readonly model?: readonly string[];
+  readonly profile?: readonly string[];
   readonly engines?: number;
   readonly threads: number;
   readonly device: "auto" | "cuda" | "cpu";
@@ -55,6 +56,7 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
     maxActive,
     policy,
     ...(memoryLimit === undefined ? {} : { memoryLimit }),
+    ...(options.profile ? { profiles: options.profile } : {}),
     ...(engines === undefined ? {} : { engines }),
     ...(provider === undefined ? {} : { providers: provider }),
     ...(kernel === undefined ? {} : { kernel }),

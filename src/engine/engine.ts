@@ -7,6 +7,7 @@ import type { Clock } from "../core/clock.ts";
 import { Fault, type FaultCode, faultCodes } from "../core/faults.ts";
 import { sizeOf, type Tensor } from "../core/tensor.ts";
 import type { BeamSearch } from "./beam.ts";
+import { refuseImpossible } from "./deadline.ts";
 import { checkInput, RequestGraph, runsBefore } from "./graph.ts";
 import { GraphLane, GraphRequest, writeGraphAnswer } from "./graph-lane.ts";
 import { command, type EngineOptions, event, readOptions } from "./messages.ts";
@@ -958,15 +959,6 @@ const MOST_INPUTS = 1024;
 const tokenOut = new Int32Array(1);
 /** Below this many values a loop is quicker than `set`. */
 const FEW = 24;
-
-/** Throws DEADLINE_EXCEEDED where the cells alone take longer than the caller waits. */
-function refuseImpossible(leastMs: number, timeoutMs: number): void {
-  if (leastMs <= timeoutMs) return;
-  throw new Fault(
-    "DEADLINE_EXCEEDED",
-    `a time limit of ${timeoutMs} ms cannot be met: the cells alone take at least ${leastMs.toFixed(1)} ms`,
-  );
-}
 
 /** Outputs that are put together, or were searched for. */
 function lateOutputs({ given, found }: Request): readonly Found[] {

@@ -3,6 +3,7 @@ import type { GraphBuffer, ModelDefinition, WholeGraph } from "../../models/defi
 import { type Batch, BufferSet } from "../../scheduler/buffer.ts";
 import { Fault } from "../core/faults.ts";
 import { checkTensor, type Tensor } from "../core/tensor.ts";
+import { refuseImpossible } from "./deadline.ts";
 import { type EngineOptions, event } from "./messages.ts";
 import type { PacketWriter } from "./packet.ts";
 import { type CutRow, cutRow, PaddedInput } from "./padding.ts";
@@ -43,16 +44,19 @@ export class GraphLane {
   readonly definition: ModelDefinition;
   readonly #program: WholeGraph;
   readonly #kernel: GraphKernel;
+  readonly #leastMs: (steps: number) => number;
   #buffers: BufferSet;
   readonly #waiting = new Map<number, GraphRequest>();
   /** By input of the graph: where batches are put, and which of the model's inputs it is; -1 for lengths and mask. */
   readonly #inputs: readonly { readonly padded: PaddedInput; readonly at: number }[];
 
-  constructor(definition: ModelDefinition, kernel: GraphKernel) {
+  /** `leastMs` says how long a request of some steps takes at least, in milliseconds; where it is absent none is refused for its time. */
+  constructor(definition: ModelDefinition, kernel: GraphKernel, leastMs?: (steps: number) => number) {
     const program = definition.program as WholeGraph;
     this.definition = definition;
     this.#program = program;
     this.#kernel = kernel;
+    this.#leastMs = leastMs ?? (() => 0);
     this.#buffers = bufferSet(program, program.buffers, program.eager);
     this.#inputs = kernel.cell.inputs.map((spec) => ({
       padded: new PaddedInput(spec, program.pad[spec.name] ?? 0),
@@ -90,9 +94,13 @@ export class GraphLane {
     return this.#buffers.nextDue();
   }
 
-  /** Takes a request in. Throws INVALID_INPUT where its inputs do not fit the graph or each other. */
+  /**
+   * Takes a request in. Throws INVALID_INPUT where its inputs do not fit the graph or each other, DEADLINE_EXCEEDED where the
+   * graph alone takes longer than it may.
+   */
   admit(id: number, options: EngineOptions, inputs: readonly Tensor[], now: number): GraphRequest {
     const steps = this.#stepsOf(inputs);
+    refuseImpossible(this.#leastMs(steps), options.timeoutMs);
     const request = new GraphRequest(id, this, options, inputs, steps, now);
     this.#waiting.set(id, request);
     this.#buffers.add({ id, size: steps, priority: options.priority, deadlineMs: request.deadlineMs }, now);

@@ -6,10 +6,13 @@ import type { ModelDefinition, WholeGraph } from "../../models/definition.ts";
 import { type PolicyName, policies } from "../../scheduler/policy.ts";
 import { wallClock } from "../core/clock.ts";
 import { Fault } from "../core/faults.ts";
+import type { Profile } from "../core/profile.ts";
 import { Engine } from "./engine.ts";
 import { GraphLane } from "./graph-lane.ts";
 import { type Device, kernelsFor } from "./kernels.ts";
+import { thisMachine } from "./machine.ts";
 import { type LoadedModel, loadModel } from "./model.ts";
+import { checkProfile, storedGraphTimes, storedProfiles } from "./stored-profile.ts";
 
 /** Where an engine finds a model: the definition itself, or a module whose default export is one. */
 export type ModelSource = { readonly definition: ModelDefinition } | { readonly module: string };
@@ -23,6 +26,8 @@ export interface EngineConfig {
   readonly device: Device;
   /** See `KernelChoice`. */
   readonly kernel?: string | KernelFactory;
+  /** By name of the model: what its cells cost here. @default they are measured */
+  readonly profiles?: Readonly<Record<string, Profile>>;
 }
 
 /** A model to load, and the number by which requests will name it. */
@@ -60,22 +65,29 @@ export interface LoadingEngine {
 /** Makes an engine on the calling thread, with all models loaded and measured. */
 export async function loadEngine(
   sources: readonly NumberedSource[],
-  { policy, maxBatch, threads, providers, device, kernel: choice }: EngineConfig,
+  { policy, maxBatch, threads, providers, device, kernel: choice, profiles = {} }: EngineConfig,
 ): Promise<LoadingEngine> {
   const session: SessionOptions = { threads, ...(providers ? { providers } : {}) };
   const kernelOf = await kernelsFor({ device, session, ...(choice ? { kernel: choice } : {}) });
   const engine = new Engine({ models: [], policy: policies[policy], clock: wallClock });
   const load: LoadingEngine["load"] = async ({ number, source }, pause) => {
     const definition = await definitionOf(source);
+    const profile = profiles[definition.name];
+    if (profile) checkProfile(profile, definition, thisMachine());
     let model: LoadedModel | GraphLane;
-    if (definition.program.kind === "graph") model = await loadGraph(definition, session);
+    if (definition.program.kind === "graph") model = await loadGraph(definition, session, profile);
     else {
       const kernel = await kernelOf(definition.cells, pause ? { pause } : {});
-      const options = { ...(pause ? { pause } : {}), ...(maxBatch === undefined ? {} : { maxBatch }) };
-      model = await loadModel(definition, kernel, options).catch(async (error) => {
+      try {
+        model = await loadModel(definition, kernel, {
+          ...(pause ? { pause } : {}),
+          ...(maxBatch === undefined ? {} : { maxBatch }),
+          ...(profile ? { profiles: storedProfiles(profile, kernel, threads) } : {}),
+        });
+      } catch (error) {
         await kernel.dispose();
         throw error;
-      });
+      }
     }
     await pause?.();
     engine.add(number, model);
@@ -94,10 +106,15 @@ function cellsOf(model: LoadedModel | GraphLane): CellInfo[] {
   }));
 }
 
-async function loadGraph(definition: ModelDefinition, options: SessionOptions): Promise<GraphLane> {
+async function loadGraph(
+  definition: ModelDefinition,
+  options: SessionOptions,
+  profile: Profile | undefined,
+): Promise<GraphLane> {
   const { cell: name } = definition.program as WholeGraph;
   const cell = definition.cells.find((one) => one.name === name);
-  return new GraphLane(definition, await OnnxGraphKernel.load(cell!, options));
+  const leastMs = profile && storedGraphTimes(profile, name, options.threads);
+  return new GraphLane(definition, await OnnxGraphKernel.load(cell!, options), leastMs);
 }
 
 /** About how many bytes one engine will hold for a model once it is loaded and has no sessions. */

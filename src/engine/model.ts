@@ -2,6 +2,7 @@ import type { Kernel } from "../../kernels/kernel.ts";
 import type { ModelDefinition, Unfold } from "../../models/definition.ts";
 import { unfoldOf } from "../../models/programs.ts";
 import type { CellType } from "../../scheduler/scheduler.ts";
+import { Fault } from "../core/faults.ts";
 import { knownStates } from "./known-states.ts";
 import { OutputLists } from "./outputs.ts";
 import { type CellProfile, profileCells } from "./profile.ts";
@@ -35,15 +36,17 @@ export interface LoadOptions {
   readonly maxBatch?: number;
   /** Waited for between measurements, so that others may use the thread. @default no wait */
   readonly pause?: () => void | Promise<void>;
+  /** What the cells cost, by cell. @default it is measured, which takes some 50 ms per cell */
+  readonly profiles?: readonly CellProfile[];
 }
 
-/** Measures a model's cells on its kernel. Takes some 50 ms per cell. */
+/** Makes a model ready to run on its kernel. Throws INVALID_REQUEST where `maxBatch` is beyond what its profile holds. */
 export async function loadModel(
   definition: ModelDefinition,
   kernel: Kernel,
   options: LoadOptions = {},
 ): Promise<LoadedModel> {
-  const profiles = await profileCells(kernel, options.pause);
+  const profiles = options.profiles ?? (await profileCells(kernel, options.pause));
   const { known, slots: zeroSlot } = await knownStates(kernel);
   const slots = zeroSlot + 1;
   kernel.reserve(slots);
@@ -61,6 +64,13 @@ export async function loadModel(
     types: definition.cells.map((cell, priority) => {
       const profile = profiles[priority]!;
       const maxBatch = Math.min(options.maxBatch ?? profile.knee, kernel.maxBatch);
+      const measured = profile.curve?.maxRows ?? maxBatch;
+      if (maxBatch > measured) {
+        throw new Fault(
+          "INVALID_REQUEST",
+          `the profile of model '${definition.name}' ends at ${measured} rows, 'maxBatch' is ${maxBatch}`,
+        );
+      }
       const longestMs = Math.max(LONGEST_CALL_MS, profile.curve?.ms(maxBatch) ?? 0);
       return {
         name: `${definition.name}/${cell.name}`,

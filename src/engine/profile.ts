@@ -1,5 +1,6 @@
 import type { Kernel } from "../../kernels/kernel.ts";
 import { CostCurve } from "../../scheduler/cost-curve.ts";
+import { cellRuns, withSlots } from "./cell-runs.ts";
 
 /** What one cell costs on one device. */
 export interface CellProfile {
@@ -14,46 +15,28 @@ export interface CellProfile {
 }
 
 /** Measures every cell of a kernel; while the thread is lent to others at `pause`, every size in its turn. */
-export async function profileCells(
-  kernel: Kernel,
-  pause: () => void | Promise<void> = () => {},
-): Promise<CellProfile[]> {
-  const profiles: CellProfile[] = [];
-  kernel.reserve(2 * kernel.maxBatch + 1);
-  for (let cell = 0; cell < kernel.cells.length; cell++)
-    profiles.push(await profileCell(kernel, cell, pause));
-  for (let slot = 0; slot <= 2 * kernel.maxBatch; slot++) kernel.clear(slot);
-  return profiles;
+export function profileCells(kernel: Kernel, pause: Pause = () => {}): Promise<CellProfile[]> {
+  return withSlots(kernel, async () => {
+    const profiles: CellProfile[] = [];
+    for (let cell = 0; cell < kernel.cells.length; cell++)
+      profiles.push(await profileCell(kernel, cell, pause));
+    return profiles;
+  });
 }
 
-async function profileCell(
-  kernel: Kernel,
-  cell: number,
-  pause: () => void | Promise<void>,
-): Promise<CellProfile> {
-  const { reads } = kernel.cells[cell]!;
-  const writes = Int32Array.from({ length: kernel.maxBatch }, (_, row) => row);
-  const slots =
-    reads > 1
-      ? Int32Array.from(
-          { length: reads * kernel.maxBatch },
-          (_, i) => kernel.maxBatch + 1 + Math.floor(i / reads),
-        )
-      : writes;
+type Pause = () => void | Promise<void>;
+
+async function profileCell(kernel: Kernel, cell: number, pause: Pause): Promise<CellProfile> {
+  const run = cellRuns(kernel, cell);
   const measure = async (rows: number, steps: number, least: number) => {
-    const task = { cell, rows, steps, reads: slots, writes };
     await pause();
     const until = performance.now() + POINT_MS;
     for (let runs = 0; runs < FEWEST_RUNS || (runs < MOST_RUNS && performance.now() < until); runs++) {
-      if (runs === 0) for (const values of kernel.stage(cell, rows, steps)) values.fill(0);
-      const start = performance.now();
-      const pending = kernel.run(task);
-      if (pending) await pending;
-      least = Math.min(least, performance.now() - start);
+      least = Math.min(least, await run(rows, steps));
     }
     return least;
   };
-  const points: [number, number][] = POINTS.filter((rows) => rows <= kernel.maxBatch).map((rows) => [
+  const points: [number, number][] = measuredRows(kernel.maxBatch).map((rows) => [
     rows,
     Number.POSITIVE_INFINITY,
   ]);
@@ -63,12 +46,9 @@ async function profileCell(
       if (round === 0 || point[1] < LONG_MS) point[1] = await measure(point[0], 1, point[1]);
     }
   }
-  const last = points.at(-1)!;
-  if (last[1] < UNMEASURABLE_MS) {
-    return { knee: kernel.maxBatch, maxStepRows: 0, stepMs: 0 };
-  }
-  const curve = new CostCurve(points);
-  const most = Math.max(...kernel.stepSizes(cell).filter((steps) => steps <= PROFILED_STEPS));
+  const curve = curveOf(points);
+  if (!curve) return uncosted(kernel.maxBatch);
+  const most = profiledSteps(kernel.stepSizes(cell));
   let stepMs = curve.ms(1);
   let maxStepRows = 0;
   for (const rows of STEP_ROWS) {
@@ -80,24 +60,48 @@ async function profileCell(
       singleMs = await measure(rows, 1, singleMs);
     }
     stepMs = Math.min(stepMs, callMs / most);
-    if (callMs / most > singleMs * STEPS_PAY) break;
+    if (!stepsPay(callMs, most, singleMs)) break;
     maxStepRows = rows;
   }
-  return {
-    curve,
-    knee: Math.max(curve.knee(KNEE), Math.min(LEAST_KNEE, kernel.maxBatch)),
-    maxStepRows,
-    stepMs,
-  };
+  return { curve, knee: kneeOf(curve), maxStepRows, stepMs };
 }
 
-/** Rows around the quanta that matrix kernels were found to have, and the way to saturation. */
+/** Undefined where even the largest task takes no time worth measuring. Points are `[rows, milliseconds]`. */
+export function curveOf(points: readonly (readonly [number, number])[]): CostCurve | undefined {
+  return points.at(-1)![1] < UNMEASURABLE_MS ? undefined : new CostCurve(points);
+}
+
+/** What is said of a cell without a curve. */
+export function uncosted(maxRows: number): CellProfile {
+  return { knee: maxRows, maxStepRows: 0, stepMs: 0 };
+}
+
+export function kneeOf(curve: CostCurve): number {
+  return Math.max(curve.knee(KNEE), Math.min(LEAST_KNEE, curve.maxRows));
+}
+
+/** Of the numbers of steps that a call can take, the one by which it is judged whether several pay. */
+export function profiledSteps(stepSizes: readonly number[]): number {
+  return Math.max(...stepSizes.filter((steps) => steps <= PROFILED_STEPS));
+}
+
+/** Whether a call of several steps takes clearly less than as many calls of one. */
+export function stepsPay(callMs: number, steps: number, singleMs: number): boolean {
+  return callMs / steps <= singleMs * STEPS_PAY;
+}
+
+/** The rows to measure: each of few, those around the quanta that matrix kernels were found to have, the way to saturation, `most`. */
+export function measuredRows(most: number): number[] {
+  return [...POINTS.filter((rows) => rows < most), most];
+}
+
 const POINTS = [
   1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 18, 19, 24, 25, 32, 48, 64, 96, 128, 192, 256, 384, 512,
 ];
 /** More steps than this per call gain little more, and leave room for fewer rows. */
 const PROFILED_STEPS = 8;
-const STEP_ROWS = [1, 2, 4, 8, 16, 32];
+/** Rows for which it is asked whether several steps per call pay. */
+export const STEP_ROWS: readonly number[] = [1, 2, 4, 8, 16, 32];
 const POINT_MS = 0.3;
 const ROUNDS = 3;
 /** A task of this length hides what disturbs it, and is measured once. */

@@ -1,9 +1,9 @@
-import type { ModelDefinition } from "../../models/definition.ts";
 import { BufferSet } from "../../scheduler/buffer.ts";
 import type { Clock } from "../core/clock.ts";
 import { Fault } from "../core/faults.ts";
 import { engineOptions } from "../runtime/options.ts";
 import { requestSize } from "../runtime/request-size.ts";
+import type { ServedModel } from "../runtime/served-model.ts";
 import { resultOf, stepsOf } from "../runtime/stream.ts";
 import type {
   Handle,
@@ -20,7 +20,8 @@ import type { Called, FunctionInvoker } from "./invoker.ts";
 import { type FunctionRequest, invocationOf, readAnswer } from "./payload.ts";
 
 export interface GatewaySettings {
-  readonly definition: ModelDefinition;
+  /** What `servedModel` makes of its definition. */
+  readonly model: ServedModel;
   readonly buffers: readonly {
     readonly maxBatch: number;
     readonly timeoutMs: number;
@@ -68,7 +69,8 @@ export class Gateway implements Runtime {
   #closing = false;
 
   constructor(settings: GatewaySettings) {
-    const { definition, buffers } = settings;
+    const { definition } = settings.model;
+    const { buffers } = settings;
     if (definition.program.kind === "session")
       throw new Fault("UNSUPPORTED", `model '${definition.name}' takes sessions, functions keep no state`);
     this.#settings = settings;
@@ -112,7 +114,8 @@ export class Gateway implements Runtime {
   }
 
   submit(model: string, inputs: Values, options: RequestOptions, listener: Listener): Handle {
-    const { definition, clock, maxActive = 10_000, route = () => 0 } = this.#settings;
+    const { model: served, clock, maxActive = 10_000, route = () => 0 } = this.#settings;
+    const { definition } = served;
     if (model !== definition.name)
       throw new Fault("MODEL_NOT_FOUND", `there is no model '${model}'; there are ${definition.name}`);
     if (this.#closing) throw new Fault("SHUTTING_DOWN", "the gateway is closing and takes no more requests");
@@ -120,7 +123,7 @@ export class Gateway implements Runtime {
       throw new Fault("OVERLOADED", `${maxActive} requests are active, which is the most`);
     const { priority, timeoutMs } = engineOptions(options, false);
     // Refused here where it can be, before it costs a call.
-    tensorsOf(definition, inputs, false);
+    tensorsOf(served, inputs, false);
     const size = requestSize(inputs);
     const now = clock.now();
     const entry: Entry = {
@@ -146,6 +149,19 @@ export class Gateway implements Runtime {
     };
   }
 
+  load(): never {
+    throw new Fault("UNSUPPORTED", "a gateway serves the model of its plan, no other");
+  }
+
+  unload(): never {
+    throw new Fault("UNSUPPORTED", "a gateway serves the model of its plan until it is closed");
+  }
+
+  /** It has no engines: what runs is counted where it runs. */
+  async meters(): ReturnType<Runtime["meters"]> {
+    return new Map();
+  }
+
   setBuffers(model: string): never {
     throw new Fault("UNSUPPORTED", `the buffers of model '${model}' are those of the gateway's plan`);
   }
@@ -161,6 +177,7 @@ export class Gateway implements Runtime {
       tasks: this.#batches,
       rows: this.#rows,
       restarts: 0,
+      bytes: 0,
     };
   }
 
@@ -221,13 +238,13 @@ export class Gateway implements Runtime {
   }
 
   async #call(buffer: number, entries: readonly Entry[]): Promise<void> {
-    const { invoker, definition, buffers, clock, called } = this.#settings;
+    const { invoker, model, buffers, clock, called } = this.#settings;
     this.#batches++;
     this.#rows = entries.length;
     const startMs = clock.now();
     try {
       const { memoryMb } = buffers[buffer]!;
-      const batch = invocationOf(definition.name, entries);
+      const batch = invocationOf(model.definition.name, entries);
       const { answer, ...call } = await invoker.invoke(batch, memoryMb, this.#abort.signal);
       called?.({ buffer, requests: entries.length, ...call });
       const results = readAnswer(answer, entries.length);

@@ -1,3 +1,4 @@
+import { Fault } from "../core/faults.ts";
 import { COLOURS, type Frame, framed, loadPlotting, MARGIN_TOP, STYLE, short, WIDTH } from "./svg.ts";
 
 export interface Axis {
@@ -11,7 +12,7 @@ export interface Axis {
 export interface LineChart extends Frame {
   readonly x: Axis;
   readonly y: Axis;
-  /** Each with its name at its end; a point may say how far it spreads. Values on a log axis are above 0. */
+  /** Each with its name at its end. What is not finite, or not above 0 on a log axis, is left out. */
   readonly series: readonly Series[];
 }
 
@@ -22,11 +23,17 @@ export interface Series {
   readonly dots?: boolean;
 }
 
-/** Draws lines as SVG. Throws UNSUPPORTED where the plotting library is not installed. */
+/** Draws lines as SVG. Throws UNSUPPORTED where the plotting library is not installed, INVALID_REQUEST where nothing is left. */
 export async function lineChart(chart: LineChart): Promise<string> {
   const { plot, marks } = await loadPlotting();
   const { x, y, series } = chart;
-  const shown = series.filter(({ points }) => points.length > 0);
+  const fits = ({ scale }: Axis, value: number) =>
+    Number.isFinite(value) && (scale === "linear" || value > 0);
+  const shown = series
+    .map((one) => ({ ...one, points: one.points.filter(([a, b]) => fits(x, a) && fits(y, b)) }))
+    .filter(({ points }) => points.length > 0);
+  if (shown.length === 0)
+    throw new Fault("INVALID_REQUEST", `'${chart.title}' has nothing that can be drawn`);
   const colourOf = (i: number) => COLOURS[i % COLOURS.length]!;
   const lines = shown.map(({ points }, i) =>
     marks.line(points, { stroke: colourOf(i), strokeWidth: 2, strokeLinejoin: "round" }),

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -5,6 +6,7 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import { readModel } from "../../models/read-model.ts";
 import type { PolicyName } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
+import { type Profile, parseProfile } from "../core/profile.ts";
 import { definitionOf, type EngineConfig, type ModelSource } from "../engine/load.ts";
 import type { OpenLink } from "./engines.ts";
 import { openInline, openThread } from "./link.ts";
@@ -52,6 +54,11 @@ export interface RuntimeSettings {
    * with OVERLOADED. Without what ONNX Runtime adds, mostly as much again for packed weights. @default no limit
    */
   readonly memoryLimit?: number;
+  /**
+   * What cells cost here, measured earlier by `cellbatch profile`: files, or what is in them; at most one for each model. Models
+   * without one are measured when they are loaded. A profile of another model or machine is refused.
+   */
+  readonly profiles?: readonly (string | Profile)[];
 }
 
 /** Loads models, measures their cells and starts engines. Throws a `Fault` that names the model that cannot be loaded. */
@@ -71,12 +78,21 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
       "a kernel that is a function cannot be sent to a thread: give the path of its module, or 'inline: true'",
     );
   }
+  const { device = "cpu", providers } = settings;
+  if (settings.profiles?.length && (kernel !== undefined || providers !== undefined || device !== "cpu")) {
+    throw new Fault(
+      "INVALID_REQUEST",
+      "profiles are of the CPU's default kernel: leave out 'profiles', or 'kernel', 'providers' and 'device'",
+    );
+  }
+  const profiles = await profilesOf(settings.profiles ?? []);
   const config: EngineConfig = {
     policy,
     threads,
-    device: settings.device ?? "cpu",
+    device,
+    profiles,
     ...(maxBatch === undefined ? {} : { maxBatch }),
-    ...(settings.providers === undefined ? {} : { providers: settings.providers }),
+    ...(providers === undefined ? {} : { providers }),
     ...(kernel === undefined
       ? {}
       : { kernel: typeof kernel === "string" && kernel !== "onnx" ? moduleUrl(kernel) : kernel }),
@@ -90,7 +106,40 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
     sourceWhileRunning: inline ? sourceOf : (model) => sourceForThreads(model, readOnThread),
   });
   await runtime.start(settings.models);
+  try {
+    refuseUnused(profiles, runtime);
+  } catch (error) {
+    await runtime.close(0);
+    throw error;
+  }
   return runtime;
+}
+
+/** By name of the model. */
+async function profilesOf(given: readonly (string | Profile)[]): Promise<Record<string, Profile>> {
+  const profiles: Record<string, Profile> = {};
+  for (const one of given) {
+    const profile = typeof one === "string" ? await readProfile(one) : one;
+    const { name } = profile.model;
+    if (name in profiles) throw new Fault("INVALID_REQUEST", `two profiles are of model '${name}'`);
+    profiles[name] = profile;
+  }
+  return profiles;
+}
+
+/** Throws INVALID_REQUEST where a profile is of no model that was loaded. */
+function refuseUnused(profiles: Readonly<Record<string, Profile>>, { models }: Runtime): void {
+  const unused = Object.keys(profiles).find((name) => !models.some((model) => model.name === name));
+  if (unused === undefined) return;
+  const names = models.map(({ name }) => name).join(", ");
+  throw new Fault("INVALID_REQUEST", `a profile is of model '${unused}', loaded are ${names}`);
+}
+
+async function readProfile(file: string): Promise<Profile> {
+  const text = await readFile(file, "utf8").catch((error: Error) => {
+    throw new Fault("INVALID_REQUEST", `profile ${file} cannot be read: ${error.message}`);
+  });
+  return parseProfile(text, file);
 }
 
 /** The definition of a model that is named by its folder or the path of its module. */

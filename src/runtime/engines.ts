@@ -33,12 +33,7 @@ export class EngineSlot {
   #upSince = 0;
   #closed = false;
 
-  constructor(
-    index: number,
-    open: OpenLink,
-    wanted: () => readonly NumberedSource[],
-    events: SlotEvents,
-  ) {
+  constructor(index: number, open: OpenLink, wanted: () => readonly NumberedSource[], events: SlotEvents) {
     this.index = index;
     this.#open = open;
     this.#wanted = wanted;

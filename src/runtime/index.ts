@@ -4,6 +4,7 @@ export { readModel } from "../../models/read-model.ts";
 export { zooModels } from "../../models/zoo.ts";
 export type { CellBody, CellSpec, Matrix } from "../core/cell.ts";
 export { Fault, type FaultCode, faults } from "../core/faults.ts";
+export { type Profile, parseProfile } from "../core/profile.ts";
 export { float32, int32, type Tensor, type TensorSpec } from "../core/tensor.ts";
 export { createRuntime, type RuntimeSettings } from "./create.ts";
 export type * from "./types.ts";

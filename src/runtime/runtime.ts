@@ -72,8 +72,8 @@ export class EngineRuntime implements Runtime {
   #promisedBytes = 0;
   readonly #entries: (Entry | undefined)[] = [];
   readonly #freeIds: number[] = [];
-  /** By model: the buffers that were set, for engines that are started again. */
-  readonly #buffers = new Map<string, BufferChange>();
+  /** By number of the version: the buffers that were set, for engines that are started again. */
+  readonly #buffers = new Map<number, BufferChange>();
   #accepted = 0;
   #completed = 0;
   #failed = 0;
@@ -256,7 +256,8 @@ export class EngineRuntime implements Runtime {
   }
 
   setBuffers(model: string, change: BufferChange): void {
-    const definition = this.#find(model);
+    const { number, served } = this.#versions.find(model);
+    const { definition } = served;
     if (definition.program.kind !== "graph")
       throw new Fault("INVALID_REQUEST", `model '${model}' has no buffers: it is no whole graph`);
     const { program } = definition;
@@ -269,15 +270,15 @@ export class EngineRuntime implements Runtime {
     });
     if (change.buffers.length === 0) throw new Fault("INVALID_REQUEST", `model '${model}' needs a buffer`);
     checkWholeGraph(`buffers of '${model}'`, { ...program, ...change }, definition.cells);
-    this.#buffers.set(model, change);
-    for (const slot of this.#engines) if (slot.link) this.#tellBuffers(slot, model, change);
+    this.#buffers.set(number, change);
+    for (const slot of this.#engines) if (slot.link) this.#tellBuffers(slot, number, change);
   }
 
-  #tellBuffers(slot: EngineSlot, model: string, { buffers, eager }: BufferChange): void {
+  #tellBuffers(slot: EngineSlot, number: number, { buffers, eager }: BufferChange): void {
     const { writer } = slot;
     writer.int(command.BUFFERS);
     writer.int(0);
-    writer.int(this.#definitions.findIndex(({ name }) => name === model));
+    writer.int(number);
     writer.int(eager ? 1 : 0);
     writer.int(buffers.length);
     for (const { upTo = -1, maxBatch, timeoutMs } of buffers) {
@@ -288,7 +289,7 @@ export class EngineRuntime implements Runtime {
   }
 
   #retell(slot: EngineSlot): void {
-    for (const [model, change] of this.#buffers) this.#tellBuffers(slot, model, change);
+    for (const [number, change] of this.#buffers) this.#tellBuffers(slot, number, change);
   }
 
   stats(): RuntimeStats {
@@ -400,6 +401,7 @@ export class EngineRuntime implements Runtime {
   async #takeOut(version: Version): Promise<void> {
     version.state = "unloading";
     this.#versions.remove(version);
+    this.#buffers.delete(version.number);
     await Promise.all(this.#engines.map((engine) => engine.unload(version.number)));
   }
 

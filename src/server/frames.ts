@@ -1,5 +1,4 @@
 import { Fault } from "../core/faults.ts";
-import type { ServerMessage } from "./protocol.ts";
 import type { BinaryData } from "./tensors.ts";
 
 /** A frame as JSON, and the bytes after it where it is binary. */
@@ -58,7 +57,7 @@ export class BinaryFrame implements BinaryData {
 }
 
 /** A binary frame: the length of the JSON, the JSON, the chunks. */
-export function binaryFrame(message: ServerMessage, chunks: readonly Uint8Array[]): Buffer {
+export function binaryFrame(message: object, chunks: readonly Uint8Array[]): Buffer {
   const json = Buffer.from(JSON.stringify(message));
   const length = Buffer.alloc(4);
   length.writeUInt32LE(json.length);

@@ -21,6 +21,7 @@ import {
   readInvocation,
 } from "../../src/functions/payload.ts";
 import { modelDefinition } from "../../src/runtime/create.ts";
+import { servedModel } from "../../src/runtime/served-model.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const model = join(root, "models", "g2p");
@@ -248,7 +249,7 @@ describe("a gateway", { timeout: 60_000 }, () => {
   const start = async (timeoutMs: number) => {
     const invoker = await inProcess();
     const gateway = new Gateway({
-      definition: await modelDefinition(model),
+      model: await servedModel(await modelDefinition(model)),
       buffers: [
         { maxBatch: 2, timeoutMs, memoryMb: 512 },
         { maxBatch: 3, timeoutMs, memoryMb: 1769 },

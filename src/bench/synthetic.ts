@@ -1,5 +1,5 @@
-import type { ModelDefinition } from "../models/definition.ts";
-import type { CellSpec, Matrix } from "../src/core/cell.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import type { CellSpec, Matrix } from "../core/cell.ts";
 
 /** Weights with the spread that PyTorch draws, so that gates work in their middle; the same every time. */
 export function weights(rows: number, columns: number, scale: number): Matrix {

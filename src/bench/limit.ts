@@ -1,6 +1,6 @@
-import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
-import { lstmCell, tokenCell } from "../fixtures.ts";
+import { kernelsFor } from "../engine/kernels.ts";
 import type { SequenceModel } from "./sequences.ts";
+import { lstmCell, tokenCell } from "./synthetic.ts";
 
 /**
  * Measures cells per second of the bare kernel, task after task of `rows` rows with other tokens each time, as a scheduler
@@ -10,7 +10,8 @@ export async function bareKernel(
   { hidden, input }: SequenceModel,
   rows: number,
 ): Promise<(seconds: number) => number> {
-  const kernel = await OnnxKernel.load([input === "token" ? tokenCell(hidden) : lstmCell(hidden)]);
+  const load = await kernelsFor({ device: "cpu", session: { threads: 1 } });
+  const kernel = await load([input === "token" ? tokenCell(hidden) : lstmCell(hidden)]);
   kernel.reserve(rows);
   const slots = Int32Array.from({ length: rows }, (_, row) => row);
   const task = { cell: 0, rows, steps: 1, reads: slots, writes: slots };

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import * as ort from "onnxruntime-node";
-import { createVad } from "../../src/vad/index.ts";
-import { installedFile } from "../../src/vad/model.ts";
+import { createVad } from "../vad/index.ts";
+import { installedFile } from "../vad/model.ts";
 
 /** Ways to listen to many streams with Silero VAD on one core. */
 export const ways = { pool, sessions, shared };

@@ -1,10 +1,11 @@
-import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
-import type { CellSpec } from "../../src/core/cell.ts";
-import { int32 } from "../../src/core/tensor.ts";
-import { createRuntime } from "../../src/runtime/create.ts";
-import { weights } from "../fixtures.ts";
-import { Random } from "../random.ts";
+import type { CellSpec } from "../core/cell.ts";
+import { Random } from "../core/random.ts";
+import { int32 } from "../core/tensor.ts";
+import { kernelsFor } from "../engine/kernels.ts";
+import { childrenOf } from "../load/requests.ts";
+import { createRuntime } from "../runtime/create.ts";
+import { weights } from "./synthetic.ts";
 
 /** A binary tree: two children per inner node, which stand before it; numbers below `leaves` are leaves. */
 export interface BinaryTree {
@@ -17,17 +18,7 @@ export function binaryTrees(count: number, seed: number): BinaryTree[] {
   const random = new Random(seed);
   return Array.from({ length: count }, () => {
     const leaves = random.integer(10, 40);
-    const children = new Int32Array(2 * (leaves - 1));
-    let leaf = 0;
-    let node = 0;
-    const grow = (size: number): number => {
-      if (size === 1) return leaf++;
-      const left = random.integer(1, size - 1);
-      const pair = [grow(left), grow(size - left)];
-      children.set(pair, 2 * node);
-      return leaves + node++;
-    };
-    grow(leaves);
+    const children = childrenOf(leaves, random);
     return { leaves, children };
   });
 }
@@ -128,14 +119,16 @@ async function rateOf(count: () => number, seconds: number): Promise<number> {
  * one graph and run it level by level, with the kernel that the runtime uses, on this thread, nobody sending and nobody asking.
  */
 export async function mergedTrees(hidden: number, merged: number): Promise<(seconds: number) => number> {
-  const kernel = await OnnxKernel.load(treeCells(hidden), { maxBatch: LEVEL_ROWS });
+  const load = await kernelsFor({ device: "cpu", session: { threads: 1 } });
+  const kernel = await load(treeCells(hidden));
+  const most = Math.min(LEVEL_ROWS, kernel.maxBatch);
   const trees = binaryTrees(512, 7);
   kernel.reserve(merged * 79);
   const reads = new Int32Array(2 * LEVEL_ROWS);
   const writes = new Int32Array(LEVEL_ROWS);
   const runLevel = (cell: number, nodes: readonly number[], children: Int32Array) => {
-    for (let from = 0; from < nodes.length; from += LEVEL_ROWS) {
-      const rows = Math.min(LEVEL_ROWS, nodes.length - from);
+    for (let from = 0; from < nodes.length; from += most) {
+      const rows = Math.min(most, nodes.length - from);
       if (cell === 0) kernel.stage(0, rows, 1)[0]!.fill(3, 0, rows);
       for (let row = 0; row < rows; row++) {
         const node = nodes[from + row]!;

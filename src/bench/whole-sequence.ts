@@ -1,6 +1,6 @@
 import { FLOAT, GraphBuilder, INT32 } from "../../kernels/onnx/graph.ts";
 import type { ModelDefinition, WholeGraph } from "../../models/definition.ts";
-import type { CellSpec } from "../../src/core/cell.ts";
+import type { CellSpec } from "../core/cell.ts";
 
 /** How requests are batched whole. */
 export interface WholeBatching {

@@ -1,1 +1,0 @@
-export { Random } from "../planner/random.ts";
