@@ -81,6 +81,11 @@ addRepositoryOptions(program.command("serve"))
     false,
   )
   .option("--record <file>", "add the time and size of each request to a trace")
+  .option(
+    "--log-inputs",
+    "with --log-level debug, log what requests are asked with and why they were refused; user data",
+    false,
+  )
   .action(async (options: ServeOptions & { policy: PolicyName }) => {
     // Loaded here, since the other commands need no server and should not wait for one.
     const { serve } = await import("./serve.ts");

@@ -10,6 +10,7 @@ import { type Server, startServer } from "../server/server.ts";
 import { modelLine } from "./models.ts";
 import { modelPaths } from "./paths.ts";
 import type { RepositoryOptions } from "./repository-options.ts";
+import { requestLog } from "./request-log.ts";
 import { adapterFor, obey, Recorder, serverPlan } from "./serve-plan.ts";
 import { untilSignal } from "./signals.ts";
 
@@ -32,6 +33,7 @@ export interface ServeOptions extends RepositoryOptions {
   readonly plan?: string;
   readonly adapt: boolean;
   readonly record?: string;
+  readonly logInputs: boolean;
 }
 
 /** Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. `version` is this program's. */
@@ -99,6 +101,8 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
     ...(grpcPort === undefined ? {} : { grpcPort }),
     ...(repository ? { repository } : {}),
     decisions: () => decisions,
+    ended: requestLog(log, options.logInputs),
+    keepsInputs: options.logInputs && log.isLevelEnabled("debug"),
   };
   const server = await startServer({ runtime, host, port, ...optional, version, unexpected }).catch(
     async (error: NodeJS.ErrnoException) => {

@@ -10,7 +10,7 @@ import { metricsOf } from "./metrics.ts";
 import { Inference } from "./oip/inference.ts";
 import { fixedRepository, type Repository } from "./oip/repository.ts";
 import { type SequenceLimits, Sequences } from "./oip/sequences.ts";
-import { counted, Statistics } from "./oip/statistics.ts";
+import { counted, type Served, Statistics } from "./oip/statistics.ts";
 import { openSockets, type SocketLimits } from "./sockets.ts";
 import { addSpans } from "./spans.ts";
 
@@ -33,6 +33,10 @@ export interface ServerSettings {
   readonly decisions?: () => readonly unknown[];
   /** Hears of errors that are no faults; their clients are told "internal error". @default nobody */
   readonly unexpected?: (error: unknown) => void;
+  /** Hears of every request, session and request of a sequence once it has ended. @default nobody */
+  readonly ended?: (model: string, served: Served) => void;
+  /** Whether `ended` is to see the inputs of requests. @default false */
+  readonly keepsInputs?: boolean;
 }
 
 export interface Server {
@@ -66,7 +70,8 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   let ready = true;
   const isReady = () => ready && repository.isReady();
   const isOpen = () => ready;
-  const statistics = new Statistics(Date.now);
+  const statistics = new Statistics(Date.now, settings.keepsInputs);
+  if (settings.ended) statistics.observe(settings.ended);
   await addSpans(statistics, version);
   const doorway = counted(runtime, statistics);
   const sequences = new Sequences(runtime, statistics, limits);

@@ -94,7 +94,7 @@ beforeAll(async () => {
     inline: true,
     maxActive: 40,
   });
-}, 60_000);
+}, 180_000);
 afterAll(() => runtime.close(0));
 
 const vectors = (steps: number, seed: number) => float32([steps, 4], noise(steps * 4, seed));

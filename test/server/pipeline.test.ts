@@ -51,7 +51,7 @@ let server: Server;
 beforeAll(async () => {
   runtime = await createRuntime({ models, inline: true });
   server = await startServer({ runtime, port: 0 });
-}, 60_000);
+}, 180_000);
 afterAll(async () => {
   await server.close(0);
   await runtime.close(0);

@@ -28,7 +28,7 @@ beforeAll(async () => {
     new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }),
   );
   server = await startServer({ runtime, port: 0, grpcPort: 0 });
-}, 60_000);
+}, 180_000);
 afterAll(async () => {
   await untraced.close(0);
   await server.close(0);

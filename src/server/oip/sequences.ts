@@ -264,6 +264,7 @@ export class Sequences {
         computeMs: 0,
         cells: 0,
         parent,
+        fault,
       });
       reject(fault);
     }

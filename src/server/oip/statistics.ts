@@ -1,5 +1,5 @@
-import type { FaultCode } from "../../core/faults.ts";
-import type { Listener, RequestOptions, Runtime, SessionHandle, Usage } from "../../runtime/types.ts";
+import type { Fault, FaultCode } from "../../core/faults.ts";
+import type { Listener, RequestOptions, Runtime, SessionHandle, Usage, Values } from "../../runtime/types.ts";
 
 /** How often something happened and how long it took in all. */
 export interface Duration {
@@ -19,6 +19,10 @@ export interface Served {
   readonly perOutputMs?: number;
   /** What `trace` made of it when it was accepted. */
   readonly parent?: unknown;
+  /** Why it failed. */
+  readonly fault?: Fault;
+  /** What a request was asked with, where `keepsInputs`; not of sessions, which may be long. */
+  readonly inputs?: Values;
 }
 
 /** Which version of which model. */
@@ -56,10 +60,13 @@ interface Totals {
 /** Counts requests of every door by version of a model. `now` is the time since the epoch in milliseconds. */
 export class Statistics {
   readonly #models = new Map<string, Sums>();
+  /** Whether observers want to see the inputs of requests, which are then kept until they have ended. */
+  readonly keepsInputs: boolean;
   readonly #now: () => number;
   readonly #observers: ((model: string, served: Served) => void)[] = [];
 
-  constructor(now: () => number) {
+  constructor(now: () => number, keepsInputs = false) {
+    this.keepsInputs = keepsInputs;
     this.#now = now;
   }
 
@@ -178,17 +185,30 @@ export function counted(runtime: Runtime, statistics: Statistics): Doorway {
     listener: Listener,
     isSession: boolean,
     { traceparent }: DoorOptions,
+    inputs?: Values,
   ): Listener => {
+    const asked = inputs && statistics.keepsInputs ? { inputs } : {};
     const parent = statistics.parentOf(traceparent);
     const startMs = performance.now();
     let firstMs = 0;
     let outputs = 0;
-    const add = (code: Served["code"], { queueMs, computeMs, cells }: Usage) => {
+    const add = (code: Served["code"], { queueMs, computeMs, cells }: Usage, fault?: Fault) => {
       const nowMs = performance.now();
       const totalMs = nowMs - startMs;
       const first = outputs > 0 ? { firstMs: firstMs - startMs } : {};
       const each = outputs > 1 ? { perOutputMs: (nowMs - firstMs) / (outputs - 1) } : {};
-      statistics.add(model, { code, totalMs, queueMs, computeMs, cells, parent, ...first, ...each });
+      statistics.add(model, {
+        code,
+        totalMs,
+        queueMs,
+        computeMs,
+        cells,
+        parent,
+        ...first,
+        ...each,
+        ...asked,
+        ...(fault ? { fault } : {}),
+      });
     };
     const { output } = listener;
     const timed: Listener["output"] = (step) => {
@@ -205,7 +225,7 @@ export function counted(runtime: Runtime, statistics: Statistics): Doorway {
         listener.done(result);
       },
       failed: (fault) => {
-        add(fault.code, NO_USAGE);
+        add(fault.code, NO_USAGE, fault);
         listener.failed(fault);
       },
       suspended: (state, evicted) => {
@@ -229,7 +249,12 @@ export function counted(runtime: Runtime, statistics: Statistics): Doorway {
     },
     stats: () => runtime.stats(),
     submit: (name, inputs, options, listener) =>
-      runtime.submit(name, inputs, options, count(versionOf(name, options), listener, false, options)),
+      runtime.submit(
+        name,
+        inputs,
+        options,
+        count(versionOf(name, options), listener, false, options, inputs),
+      ),
     open: (name, options, listener) => {
       const model = versionOf(name, options);
       return countForks(model, runtime.open(name, options, count(model, listener, true, options)), options);
