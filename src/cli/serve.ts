@@ -40,6 +40,7 @@ export interface ServeOptions extends RepositoryOptions {
 export async function serve(options: ServeOptions, version: string): Promise<void> {
   const { host, port, grpcPort, threads, device, provider, kernel, maxActive, policy, drainMs } = options;
   const log = pino({ level: options.logLevel }, pino.destination(2));
+  checkRepositoryOptions(options);
   const started = performance.now();
   const { paths, missing } = options.models === undefined ? modelPaths(options.model) : NO_PATHS;
   const { memoryLimit } = options;
@@ -165,20 +166,22 @@ async function shutDown(
 
 const NO_PATHS = { paths: [], missing: [] } as const;
 
-/** The folder of models, where there is one. Throws INVALID_REQUEST for options that need one. */
-function repositoryOf(options: ServeOptions, runtime: Runtime, log: Logger): ModelRepository | undefined {
-  const { models: dir, watch, modelControl, loadModel, modelVersions, drainMs } = options;
+/** Throws INVALID_REQUEST for options that need a folder of models, or exclude each other. */
+function checkRepositoryOptions({ models, watch, modelControl, loadModel }: RepositoryOptions): void {
   const refuse = (message: string) => {
     throw new Fault("INVALID_REQUEST", message);
   };
   if (watch && modelControl === "explicit")
     refuse("--watch loads what changes, with --model-control explicit clients decide: choose one");
   if (loadModel && modelControl !== "explicit") refuse("--load-model needs --model-control explicit");
-  if (dir === undefined) {
-    if (watch || modelControl === "explicit")
-      refuse("--watch and --model-control need a folder: --models <dir>");
-    return undefined;
-  }
+  if (models === undefined && (watch || modelControl === "explicit"))
+    refuse("--watch and --model-control need a folder: --models <dir>");
+}
+
+/** The folder of models, where there is one. */
+function repositoryOf(options: ServeOptions, runtime: Runtime, log: Logger): ModelRepository | undefined {
+  const { models: dir, watch, modelControl, loadModel, modelVersions, drainMs } = options;
+  if (dir === undefined) return undefined;
   return new ModelRepository({
     dir,
     runtime,

@@ -38,14 +38,18 @@ async function stuckServer() {
       };
     });
   };
-  return { server, stick, release: () => release() };
+  /** Resolves once this many requests and sessions are there. */
+  const accepted = (count: number) =>
+    expect.poll(() => runtime.stats().active, { timeout: 20_000 }).toBe(count);
+  return { server, stick, release: () => release(), accepted };
 }
 
 it("a server that closes is not ready first, and admits nothing while it waits for what runs", async () => {
-  const { server, stick, release } = await stuckServer();
+  const { server, stick, release, accepted } = await stuckServer();
   const client = await TestClient.open(server.port);
   stick();
   client.send({ type: "infer", id: "stuck", model: "chain", inputs: { x } });
+  await accepted(1);
   const closing = server.close(60_000);
   const health = async (which: string) => {
     const answer = await fetch(`http://127.0.0.1:${server.port}/v2/health/${which}`);
@@ -69,12 +73,13 @@ it("a server that closes is not ready first, and admits nothing while it waits f
 });
 
 it("a server that closes ends what its drain leaves with SHUTTING_DOWN, each once", async () => {
-  const { server, stick } = await stuckServer();
+  const { server, stick, accepted } = await stuckServer();
   const client = await TestClient.open(server.port);
   stick();
   client.send({ type: "infer", id: "stuck", model: "chain", inputs: { x } });
   client.send({ type: "open", id: "voice", model: "listener" });
   await client.next({ type: "opened" });
+  await accepted(2);
   const isClosed = client.closed();
   await server.close(50);
   expect(await isClosed).toBe(1001);
@@ -88,13 +93,13 @@ it("a server that closes ends what its drain leaves with SHUTTING_DOWN, each onc
 });
 
 it("a server that closes waits for what runs, and hands back the state of sessions", async () => {
-  const { server, stick, release } = await stuckServer();
+  const { server, stick, release, accepted } = await stuckServer();
   const client = await TestClient.open(server.port);
   stick();
   client.send({ type: "infer", id: "slow", model: "chain", inputs: { x } });
   client.send({ type: "open", id: "voice", model: "listener" });
   client.send({ type: "push", id: "voice", inputs: { x } });
-  await client.next({ type: "opened" });
+  await accepted(2);
   const closing = server.close(60_000);
   await client.next({ type: "goaway" });
   release();
