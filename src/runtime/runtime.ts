@@ -72,8 +72,8 @@ export class EngineRuntime implements Runtime {
   #promisedBytes = 0;
   readonly #entries: (Entry | undefined)[] = [];
   readonly #freeIds: number[] = [];
-  /** By number of the version: the buffers that were set, for engines that are started again. */
-  readonly #buffers = new Map<number, BufferChange>();
+  /** The buffers that were set, for engines that are started again. */
+  readonly #buffers = new Map<Version, BufferChange>();
   #accepted = 0;
   #completed = 0;
   #failed = 0;
@@ -256,8 +256,8 @@ export class EngineRuntime implements Runtime {
   }
 
   setBuffers(model: string, change: BufferChange): void {
-    const { number, served } = this.#versions.find(model);
-    const { definition } = served;
+    const version = this.#versions.find(model);
+    const { definition } = version.served;
     if (definition.program.kind !== "graph")
       throw new Fault("INVALID_REQUEST", `model '${model}' has no buffers: it is no whole graph`);
     const { program } = definition;
@@ -270,11 +270,11 @@ export class EngineRuntime implements Runtime {
     });
     if (change.buffers.length === 0) throw new Fault("INVALID_REQUEST", `model '${model}' needs a buffer`);
     checkWholeGraph(`buffers of '${model}'`, { ...program, ...change }, definition.cells);
-    this.#buffers.set(number, change);
-    for (const slot of this.#engines) if (slot.link) this.#tellBuffers(slot, number, change);
+    this.#buffers.set(version, change);
+    for (const slot of this.#engines) if (slot.link) this.#tellBuffers(slot, version, change);
   }
 
-  #tellBuffers(slot: EngineSlot, number: number, { buffers, eager }: BufferChange): void {
+  #tellBuffers(slot: EngineSlot, { number }: Version, { buffers, eager }: BufferChange): void {
     const { writer } = slot;
     writer.int(command.BUFFERS);
     writer.int(0);
@@ -289,7 +289,11 @@ export class EngineRuntime implements Runtime {
   }
 
   #retell(slot: EngineSlot): void {
-    for (const [number, change] of this.#buffers) this.#tellBuffers(slot, number, change);
+    for (const [version, change] of this.#buffers) {
+      // Its number may be another model's by now.
+      if (version.state !== "ready") this.#buffers.delete(version);
+      else this.#tellBuffers(slot, version, change);
+    }
   }
 
   stats(): RuntimeStats {
