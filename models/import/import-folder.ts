@@ -8,6 +8,9 @@ import type { ImportedModel } from "./imported.ts";
 /** A model folder as if it had been imported: `model.json` and the files that it names. Throws INVALID_REQUEST. */
 export async function importFolder(folder: string, name?: string): Promise<ImportedModel> {
   const manifest = await readManifest(folder);
+  if (manifest.program.kind === "pipeline") {
+    throw new Fault("INVALID_REQUEST", `${folder} is a pipeline, which has no cells: import its stages`);
+  }
   const files = new Map<string, Uint8Array>();
   for (const file of filesOf(manifest)) {
     const content = await readFile(inside(folder, file)).catch((error: Error) => {
