@@ -8,10 +8,11 @@ import type { NativeCell } from "./load.ts";
 const KINDS = { lstm: 0, gru: 1, "tree-leaf": 2, "tree-node": 3, linear: 4 } as const;
 
 /**
- * Whether the addon computes a cell: one of the kinds that come as weights, with the states `h` and `c` of those; nodes of
+ * Whether the addon computes a cell: one of the kinds that come as weights, in float32, with the states `h` and `c` of those; nodes of
  * trees are binary and have no input.
  */
 export function canRunNatively({ body, inputs, reads, states }: CellSpec): boolean {
+  if ("quantize" in body && body.quantize) return false;
   if (body.kind === "tree-node" && (reads !== 2 || inputs.length > 0)) return false;
   return body.kind in KINDS && states.every(({ name }, i) => name === (["h", "c"] as const)[i]);
 }

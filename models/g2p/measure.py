@@ -1,8 +1,10 @@
-"""Phoneme error rate and word error rate of greedy decoding."""
+"""What the network says, greedily and by beam search, and how far that is from the dictionary."""
 
 from collections import defaultdict
 
 import torch
+
+from network import MAX_PHONEMES
 
 
 def pronounce(speller, words, vocabulary, rows=512):
@@ -22,6 +24,28 @@ def pronounce(speller, words, vocabulary, rows=512):
             for word, numbers, gap in zip(some, spoken, gaps):
                 said[word] = [vocabulary["output"][number] for number in numbers], gap
     return said
+
+
+@torch.no_grad()
+def search(speller, word, vocabulary, width):
+    """Returns (phonemes, lead of the best sequence over the second) of a beam search whose scores are means over the phonemes and the stop."""
+    speller.eval()
+    letters = torch.tensor([[vocabulary["input"].index(letter)] for letter in word])
+    memory, state = speller.encode(letters)
+    live, found = [(0.0, [vocabulary["start"]], state)], []
+    for length in range(1, MAX_PHONEMES + 1):
+        grown = []
+        for score, spoken, state in live:
+            logits, state = speller.decoder(torch.tensor([[spoken[-1]]]), memory, state)
+            grown += [(score + more, [*spoken, symbol], state) for symbol, more in enumerate(logits[0, 0].log_softmax(0).tolist())]
+        # Those that stop take no place from those that go on.
+        best = sorted(grown, key=lambda one: -one[0])[: 2 * width]
+        found += [(score / length, spoken) for score, spoken, _ in best[:width] if spoken[-1] == vocabulary["stop"]]
+        live = [one for one in best if one[1][-1] != vocabulary["stop"]][:width]
+        if len(found) >= width:
+            break
+    (first, spoken), (second, _) = sorted(found, reverse=True)[:2]
+    return [vocabulary["output"][number] for number in spoken[1:-1]], first - second
 
 
 def error_rates(said, words):

@@ -4,7 +4,9 @@
 """
 
 import argparse
+import itertools
 import json
+import math
 import random
 import time
 from pathlib import Path
@@ -12,12 +14,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from measure import error_rates, pronounce
+from measure import error_rates, pronounce, search
 from network import Speller, stored_name
 from pronunciations import LETTERS, fnv1a, read_pronunciations, split
 
 IGNORED = -100
+WARM_UP = 0.05
 # Another kernel rounds differently; a fixture word must not hang on the last bits.
 FIXTURE_GAP = 0.01
 
@@ -28,12 +32,16 @@ def main():
     torch.set_num_threads(options.threads)
     training, development, held_out = split(read_pronunciations(options.dictionary))
     vocabulary = make_vocabulary(training)
-    speller = Speller(len(vocabulary["input"]), len(vocabulary["output"]), options.embedding, options.hidden, options.dropout)
-    train(speller, pairs_of(training, vocabulary), vocabulary, development, options)
     out = Path(options.out)
-    weights = {stored_name(name): tensor.half().contiguous() for name, tensor in speller.state_dict().items()}
-    save_file(weights, out / "weights.safetensors")
     write_json(out / "vocabulary.json", vocabulary)
+    speller = make_speller(vocabulary, options)
+    if options.start:
+        take_over(speller, load_file(options.start))
+    if options.resume:
+        load(speller, options.resume)
+    for averaged in train(speller, pairs_of(training, vocabulary), vocabulary, development, options):
+        weights = {stored_name(name): tensor.half().contiguous() for name, tensor in averaged.state_dict().items()}
+        save_file(weights, out / "weights.safetensors")
     report(out, vocabulary, development, held_out, options)
 
 
@@ -43,14 +51,25 @@ def read_options():
     parser.add_argument("--out", required=True, help="folder for the weights, vocabulary and fixture")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--embedding", type=int, default=64)
+    parser.add_argument("--memory", type=int, default=128, help="values of a letter that the decoder may look at")
+    parser.add_argument("--attended", type=int, default=256, help="values between the decoder and its head")
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--smoothing", type=float, default=0.1, help="label smoothing")
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--minutes", type=float, default=60, help="the learning rate follows the clock and is 0 at the end")
+    parser.add_argument("--start", help="weights.safetensors of version 1, without attention, to start from; else chance")
+    parser.add_argument("--resume", help="weights.safetensors of this network to go on from")
     parser.add_argument("--rows", type=int, default=128, help="pairs in a batch")
-    parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
+    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--width", type=int, default=4, help="of the beam search in the fixture")
+    parser.add_argument("--decay", type=float, default=0.999, help="of the average over the weights of all steps")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
+
+
+def make_speller(vocabulary, options):
+    sizes = options.embedding, options.hidden, options.memory, options.attended
+    return Speller(len(vocabulary["input"]), len(vocabulary["output"]), *sizes, options.dropout)
 
 
 def make_vocabulary(words):
@@ -89,17 +108,20 @@ def tensors_of(batch, vocabulary):
 
 
 def train(speller, pairs, vocabulary, development, options):
+    """Yields the averaged speller after every epoch, and a last time when the time is over."""
+    averaged = AveragedModel(speller, multi_avg_fn=get_ema_multi_avg_fn(options.decay))
     chance = random.Random(options.seed)
-    optimizer = torch.optim.AdamW(speller.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    epochs = [batches_of(pairs, options.rows, chance) for _ in range(options.epochs)]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.rate, total_steps=sum(map(len, epochs)), pct_start=0.1, cycle_momentum=False
-    )
+    optimizer = torch.optim.AdamW(speller.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     began = time.monotonic()
-    for epoch, batches in enumerate(epochs, 1):
+    share = 0.0
+    for epoch in itertools.count(1):
         speller.train()
-        total = 0.0
-        for batch in batches:
+        total, batches = 0.0, 0
+        for batch in batches_of(pairs, options.rows, chance):
+            share = (time.monotonic() - began) / (60 * options.minutes)
+            if share >= 1:
+                break
+            optimizer.param_groups[0]["lr"] = options.rate * one_cycle(share)
             letters, given, wanted = tensors_of(batch, vocabulary)
             logits = speller(letters, given)
             loss = cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, label_smoothing=options.smoothing)
@@ -107,41 +129,84 @@ def train(speller, pairs, vocabulary, development, options):
             loss.backward()
             torch.nn.utils.clip_grad_norm_(speller.parameters(), 1.0)
             optimizer.step()
-            schedule.step()
+            averaged.update_parameters(speller)
             total += loss.item()
-        phoneme_errors, word_errors = error_rates(pronounce(speller, development, vocabulary), development)
+            batches += 1
+        phoneme_errors, word_errors = error_rates(pronounce(averaged.module, development, vocabulary), development)
         print(
-            f"epoch {epoch} {time.monotonic() - began:.0f} s loss {total / len(batches):.4f}"
+            f"epoch {epoch} {time.monotonic() - began:.0f} s {batches} batches loss {total / max(1, batches):.4f}"
             f" development PER {phoneme_errors:.4f} WER {word_errors:.4f}",
             flush=True,
         )
+        yield averaged.module
+        if share >= 1:
+            return
+
+
+def one_cycle(share):
+    """Up in a straight line, then down as a cosine."""
+    if share < WARM_UP:
+        return share / WARM_UP
+    return 0.5 + 0.5 * math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))
 
 
 def report(out, vocabulary, development, held_out, options):
     """Measures what was stored, not what was trained: the file is read back first."""
-    stored = load_file(out / "weights.safetensors")
-    speller = Speller(len(vocabulary["input"]), len(vocabulary["output"]), options.embedding, options.hidden)
-    speller.load_state_dict({name: stored[stored_name(name)].float() for name in speller.state_dict()})
+    speller = make_speller(vocabulary, options)
+    load(speller, out / "weights.safetensors")
     for title, words in (("development", development), ("held out", held_out)):
         phoneme_errors, word_errors = error_rates(pronounce(speller, words, vocabulary), words)
         print(f"{title}: {len(words)} words, PER {phoneme_errors:.4f}, WER {word_errors:.4f}", flush=True)
-    write_json(out / "expected.json", fixture(speller, vocabulary, held_out))
+    write_json(out / "expected.json", fixture(speller, vocabulary, held_out, options.width))
 
 
-def fixture(speller, vocabulary, held_out, size=50, with_logits=3):
+@torch.no_grad()
+def take_over(speller, old):
+    """Begins where a network without attention ended: its decoder spoke from its own h, which is what `combine` hands on at first."""
+    for reader, prefix in (
+        (speller.backward_encoder, "encoder"),
+        # It will read in the other direction, but the same letters.
+        (speller.forward_encoder, "encoder"),
+        (speller.decoder, "decoder"),
+    ):
+        reader.embedding.weight.copy_(old[f"{prefix}.embedding.weight"])
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            getattr(reader.lstm, f"{name}_l0").copy_(old[f"{prefix}.{name}"])
+    decoder = speller.decoder
+    hidden = decoder.lstm.hidden_size
+    decoder.combine.weight[:, -hidden:] = torch.eye(hidden)
+    decoder.combine.bias.zero_()
+    decoder.head.weight.copy_(old["decoder.head.weight"])
+    decoder.head.bias.copy_(old["decoder.head.bias"])
+
+
+def load(speller, file):
+    stored = load_file(file)
+    speller.load_state_dict({name: stored[stored_name(name)].float() for name in speller.state_dict()})
+
+
+def fixture(speller, vocabulary, held_out, width, size=50, with_logits=3):
     """The first words in order of their hash: any order that does not look at the answers would do."""
     words = sorted(held_out, key=lambda word: (fnv1a(word), word))
-    said = pronounce(speller, words, vocabulary)
-    clear = [word for word in words if said[word][1] > FIXTURE_GAP][:size]
+    said = pronounce(speller, words[: 4 * size], vocabulary)
+    clear = []
+    for word in words[: 4 * size]:
+        found, lead = search(speller, word, vocabulary, width)
+        if said[word][1] > FIXTURE_GAP and lead > FIXTURE_GAP:
+            clear.append({"word": word, "phonemes": said[word][0], "searched": found})
     return {
-        "words": [{"word": word, "phonemes": said[word][0]} for word in clear],
-        "firstLogits": [{"word": word, "logits": first_logits(speller, word, vocabulary)} for word in clear[:with_logits]],
+        "width": width,
+        "words": clear[:size],
+        "firstLogits": [
+            {"word": one["word"], "logits": first_logits(speller, one["word"], vocabulary)} for one in clear[:with_logits]
+        ],
     }
 
 
 @torch.no_grad()
 def first_logits(speller, word, vocabulary):
     letters = torch.tensor([[vocabulary["input"].index(letter)] for letter in word])
+    speller.eval()
     return speller(letters, torch.tensor([[vocabulary["start"]]])).flatten().tolist()
 
 

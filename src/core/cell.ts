@@ -24,7 +24,8 @@ export interface RecurrentWeights {
 /**
  * Arithmetic of fewer bits for a cell's products. `int8`: states, which are from -1 to 1 in these cells, in steps of 1/127; input
  * vectors in 127 steps up to each row's largest; weights in 64 steps up to the largest of each gate's value. Sums are exact, all
- * else is float32, heads and attention too. The onnx kernel knows it, others compute in full.
+ * else is float32, heads and attention too. The onnx kernel knows it, and the native one leaves such cells to it; others
+ * compute in full.
  */
 export type Quantization = "int8";
 

@@ -110,7 +110,10 @@ describe("cellbatch run", () => {
     expect(await ask({ id: "7", inputs })).toMatchObject({
       id: "7",
       model_name: "g2p",
-      outputs: [{ name: "phonemes", datatype: "BYTES", shape: [1], data: [phonemes] }],
+      outputs: [
+        { name: "phonemes", datatype: "BYTES", shape: [1], data: [phonemes] },
+        { name: "score", datatype: "FP32", shape: [1] },
+      ],
     });
     await expect(ask({ word: "cellular" })).rejects.toThrow(/has no input 'word', it takes 'text'/);
     await expect(ask([1])).rejects.toThrow(/holds no object of inputs by name/);

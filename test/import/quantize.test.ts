@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { canRunNatively } from "../../kernels/native/cells.ts";
 import { importFolder } from "../../models/import/import-folder.ts";
 import { importModel } from "../../models/import/import-model.ts";
 import type { ImportedModel } from "../../models/import/imported.ts";
@@ -82,6 +83,8 @@ describe("a model that is imported with int8", () => {
     const model = await readModel(folder);
     expect(model.name).toBe("small");
     expect(model.cells[0]!.body).toMatchObject({ kind: "lstm", quantize: "int8" });
+    expect(canRunNatively(model.cells[0]!)).toBe(false);
+    expect(canRunNatively((await readModel(charLm)).cells[0]!)).toBe(true);
     const { findings, independent } = await verifyModel(model);
     expect(independent).toBe(true);
     expect(findings.filter(({ difference }) => difference !== 0)).toEqual([]);

@@ -6,6 +6,12 @@ import { float32, type Tensor } from "../../src/core/tensor.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
 import type { Runtime } from "../../src/runtime/types.ts";
 
+interface Spoken {
+  readonly word: string;
+  readonly phonemes: string[];
+  readonly searched: string[];
+}
+
 let runtime: Runtime;
 const { folders } = zooModels();
 const expected = (name: string) =>
@@ -17,13 +23,18 @@ beforeAll(async () => {
 afterAll(() => runtime.close(0));
 
 describe("the zoo gives what PyTorch gave", () => {
-  it("for g2p: the phonemes of 50 words it was not trained on", async () => {
-    const words: { word: string; phonemes: string[] }[] = expected("g2p").words;
+  it("for g2p: the phonemes of 50 words it was not trained on, greedily and by beam search", async () => {
+    const { width, words }: { width: number; words: Spoken[] } = expected("g2p");
     expect(words).toHaveLength(50);
-    const answers = await Promise.all(words.map(({ word }) => runtime.run("g2p", { text: word })));
-    expect(answers.map(({ outputs }) => outputs.phonemes)).toEqual(
-      words.map(({ phonemes }) => phonemes.join(" ")),
-    );
+    const say = async (beamWidth: number) => {
+      const answers = await Promise.all(
+        words.map(({ word }) => runtime.run("g2p", { text: word }, { beamWidth })),
+      );
+      return answers.map(({ outputs }) => outputs.phonemes);
+    };
+    expect(await say(1)).toEqual(words.map(({ phonemes }) => phonemes.join(" ")));
+    expect(width).toBeGreaterThan(1);
+    expect(await say(width)).toEqual(words.map(({ searched }) => searched.join(" ")));
   });
 
   it("for char-lm: the likeliest continuation", async () => {
