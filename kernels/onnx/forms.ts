@@ -1,4 +1,4 @@
-import type { CellSpec } from "../../src/core/cell.ts";
+import type { CellBody, CellSpec } from "../../src/core/cell.ts";
 import { sizeOf, type TensorSpec } from "../../src/core/tensor.ts";
 import { inputTableWith } from "../input-table.ts";
 import { type Pause, stateLayout } from "../kernel.ts";
@@ -104,7 +104,7 @@ function bytesOfForms(cell: CellSpec, limits: FormLimits): number {
   if (body.kind === "graph") return body.graph.onnx.byteLength;
   if (body.kind === "none") return 0;
   if (body.kind === "linear") return bytes(body.head.weights.data, body.head.bias);
-  if ("bias" in body) {
+  if (isTree(body)) {
     const ofInput = body.kind === "tree-leaf" ? body.weights : body.inputWeights;
     const ofChildren = body.kind === "tree-leaf" ? 0 : bytes(body.weights.data);
     if (hasTreeTable(cell, limits)) return ofChildren + 4 * body.embedding!.rows * body.bias.length;
@@ -121,6 +121,12 @@ function bytesOfForms(cell: CellSpec, limits: FormLimits): number {
     ? 4 * body.embedding!.rows * inputWeights.rows
     : bytes(inputWeights.data, body.embedding?.data ?? []);
   return plan.steps.length * (state + input);
+}
+
+type TreeBody = Extract<CellBody, { kind: "tree-leaf" | "tree-node" | "tree-child" | "tree-sum" }>;
+
+function isTree(body: CellBody): body is TreeBody {
+  return body.kind.startsWith("tree-");
 }
 
 /** Whether a cell of a tree takes tokens and the table of what they add to its gates fits. */
