@@ -289,11 +289,7 @@ export class EngineRuntime implements Runtime {
   }
 
   #retell(slot: EngineSlot): void {
-    for (const [version, change] of this.#buffers) {
-      // Its number may be another model's by now.
-      if (version.state !== "ready") this.#buffers.delete(version);
-      else this.#tellBuffers(slot, version, change);
-    }
+    for (const [version, change] of this.#buffers) this.#tellBuffers(slot, version, change);
   }
 
   stats(): RuntimeStats {
@@ -405,7 +401,7 @@ export class EngineRuntime implements Runtime {
   async #takeOut(version: Version): Promise<void> {
     version.state = "unloading";
     this.#versions.remove(version);
-    this.#buffers.delete(version.number);
+    this.#buffers.delete(version);
     await Promise.all(this.#engines.map((engine) => engine.unload(version.number)));
   }
 
