@@ -325,6 +325,7 @@ export class Engine {
       else if (kind === command.FORK) {
         const child = this.#newRequest(argument, request.model, options!);
         this.#addSession(child);
+        child.session!.awaitsState = true;
         this.#scheduler.pause(child.session!.run.subgraph);
         this.#waypoint(request, { at: request.session!.known, kind: "fork", child });
       }
@@ -410,7 +411,8 @@ export class Engine {
     const cell = program.kind === "session" ? program.cell : "";
     const index = definition.cells.findIndex(({ name }) => name === cell);
     const run = new EngineRun(request, index, [], []);
-    request.session = { run, pushed: [], steps: 0, known: 0, released: 0, sealed: false, waypoints: [] };
+    const progress = { steps: 0, known: 0, released: 0, sealed: false, awaitsState: false };
+    request.session = { run, pushed: [], waypoints: [], ...progress };
     request.runs = [run];
     request.open = 1;
     for (const { name } of definition.outputs) {
@@ -467,13 +469,14 @@ export class Engine {
   #resume(request: Request): void {
     if (!request.paused) return;
     request.paused = false;
+    if (request.session?.awaitsState) return;
     for (const run of request.runs) if (!run.isDone) this.#scheduler.resume(run.subgraph);
   }
 
   #waypoint(request: Request, waypoint: Waypoint): void {
     const session = request.session!;
     session.waypoints.push(waypoint);
-    if (session.run.done >= waypoint.at) this.#reach(session);
+    if (session.run.done >= waypoint.at && !session.awaitsState) this.#reach(session);
   }
 
   /** Does what was asked for once the present step has run. */
@@ -502,7 +505,9 @@ export class Engine {
       if (waypoint.child.ended) continue;
       child.slot = this.#takeSlot(request.model);
       kernel.write(child.slot, state);
+      waypoint.child.session!.awaitsState = false;
       if (!waypoint.child.paused) this.#scheduler.resume(child.subgraph);
+      this.#reach(waypoint.child.session!);
     }
     this.#release(session);
   }
