@@ -19,6 +19,7 @@ const arrows: Record<string, readonly string[]> = {
   "src/adapt": ["src/core", "src/runtime", "planner"],
   "src/functions": ["src/core", "src/runtime", "scheduler", "models", "planner"],
   "src/client": ["src/server/protocol.ts", "src/core/faults.ts"],
+  web: ["src/client", "src/server/watch-protocol.ts"],
   "src/vad": ["src/core", "src/runtime", "models"],
   "src/plot": ["src/core"],
   "src/load": ["src/core", "src/server"],

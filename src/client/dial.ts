@@ -19,7 +19,7 @@ export type Dial = (url: string, key: string | undefined) => Socket;
 
 /** The global WebSocket: it cannot send headers, so the key travels as a second subprotocol. */
 export const dialGlobal: Dial = (url, key) => {
-  const { WebSocket } = globalThis as {
+  const { WebSocket } = globalThis as unknown as {
     WebSocket?: new (url: string, protocols: readonly string[]) => Socket;
   };
   if (!WebSocket) {

@@ -17,7 +17,17 @@ const arrays = {
 } as const;
 
 type Datatype = keyof typeof arrays;
-export type TensorData = InstanceType<(typeof arrays)[Datatype]>;
+export type TensorData =
+  | Float32Array
+  | Float64Array
+  | Int8Array
+  | Int16Array
+  | Int32Array
+  | BigInt64Array
+  | Uint8Array
+  | Uint16Array
+  | Uint32Array
+  | BigUint64Array;
 
 /** Row-major values; the kind of array says the datatype, `shape` multiplies to its length. */
 export interface Tensor {
