@@ -5,7 +5,7 @@ import type { Tensor } from "../src/client/values.ts";
 import type { WireModel } from "../src/server/watch-protocol.ts";
 import { FRAME, listenTo, SAMPLE_RATE, samplesOf } from "./audio-source.ts";
 import { element } from "./dom.ts";
-import { announce, type Panel } from "./playground.ts";
+import { announce, type Panel } from "./panel.ts";
 import { SPEECH, SpeechView } from "./speech-view.ts";
 
 /** Below this a stretch of speech has ended; between the two, nothing changes. */

@@ -2,22 +2,12 @@ import type { Client } from "../src/client/client.ts";
 import type { WireModel } from "../src/server/watch-protocol.ts";
 import { audioPanel } from "./audio-panel.ts";
 import { byId, element } from "./dom.ts";
+import type { Panel } from "./panel.ts";
 import { requestPanel } from "./request-panel.ts";
 import { sessionPanel } from "./session-panel.ts";
 
 /** Samples per step and per second of models that listen. */
 const AUDIO_FRAME = 512;
-
-/** What is shown for one model; `stop` ends what it runs. */
-export interface Panel {
-  readonly content: HTMLElement;
-  stop(): void;
-}
-
-/** Says to those who listen to the page instead of looking at it how something went. */
-export function announce(text: string): void {
-  byId("status").textContent = text;
-}
 
 /** The choice of a model, and the panel that goes with it. */
 export class Playground {
@@ -48,7 +38,7 @@ export class Playground {
   #show(client: Client, model: WireModel): void {
     this.#panel?.stop();
     const { version, description, program, cells } = model;
-    this.#description.textContent = `${description} Version ${version}, ${program}, cells: ${cells.map(({ name }) => name).join(", ")}.`;
+    this.#description.textContent = `${description} Version ${version}, ${program}${cells.length > 0 ? `, cells: ${cells.map(({ name }) => name).join(", ")}` : ""}.`;
     this.#panel = panelFor(model)(client, model);
     this.#place.replaceChildren(this.#panel.content);
   }

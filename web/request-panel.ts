@@ -5,8 +5,8 @@ import type { Tensor, Values } from "../src/client/values.ts";
 import type { WireModel } from "../src/server/watch-protocol.ts";
 import { element, field } from "./dom.ts";
 import { exampleJson, inputsOf } from "./example.ts";
+import { announce, type Panel } from "./panel.ts";
 import { parametersForm } from "./parameters-form.ts";
-import { announce, type Panel } from "./playground.ts";
 import { describeTensor } from "./tensors.ts";
 
 const MOST_AT_ONCE = 200;
@@ -108,6 +108,7 @@ export function requestPanel(client: Client, model: WireModel): Panel {
       else fail(code ? `${message} (${code})` : message);
     } finally {
       mine.abort();
+      if (output.childNodes.length === 0) showEmpty(output);
       if (running === mine) stop.disabled = true;
     }
   };

@@ -4,7 +4,7 @@ import type { Session } from "../src/client/session.ts";
 import type { WireModel } from "../src/server/watch-protocol.ts";
 import { element, field } from "./dom.ts";
 import { exampleJson, inputsOf } from "./example.ts";
-import { announce, type Panel } from "./playground.ts";
+import { announce, type Panel } from "./panel.ts";
 import { describeTensor } from "./tensors.ts";
 
 /** A session whose inputs are typed as JSON, one step at a time. */
@@ -14,8 +14,8 @@ export function sessionPanel(client: Client, model: WireModel): Panel {
     rows: 10,
     className: "code",
     value: exampleJson(model),
-    spellcheck: false,
   });
+  input.spellcheck = false;
   const push = element("button", { type: "submit", className: "primary" }, "Push one step");
   const restart = element("button", { type: "button" }, "New session");
   const error = element("p", { className: "error", role: "alert", hidden: true });

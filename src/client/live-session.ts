@@ -264,6 +264,8 @@ export class LiveSession implements Session {
   #hear(link: Link, message: Heard): void {
     if (message.type === "opened") {
       link.isOpen = true;
+      // A quiet session may lose any number of connections.
+      if (link.received === this.#log.end) this.#reopens = 0;
       link.credit = message.limits.inputs;
       this.#pump();
       if (link.connection.isDraining) this.#leave(link);
@@ -292,11 +294,12 @@ export class LiveSession implements Session {
 
   #deliver(link: Link, outputs: Values): void {
     const position = link.received++;
-    if (!this.#isCounted || position >= this.#delivered) {
+    const isNews = !this.#isCounted || position >= this.#delivered;
+    if (isNews) {
       this.#delivered = position + 1;
-      this.#reopens = 0;
       this.#queue.push({ step: position - this.#first, outputs });
     }
+    if (isNews || link.received === this.#log.end) this.#reopens = 0;
     if (this.#every === 0) this.#forget();
   }
 
