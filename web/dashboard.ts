@@ -7,6 +7,8 @@ import { KeyNeeded, type ServerPage } from "./server.ts";
 
 const KEEP_MS = 15_000;
 const RETRY_MS = 1000;
+/** For so long after a step the lanes may still move. */
+const MOVING_MS = 1000;
 
 /** Lanes, plots and figures; listens to the engines while the page can be seen. */
 export class Dashboard {
@@ -43,9 +45,11 @@ export class Dashboard {
       try {
         for await (const report of this.#server.watch(signal)) {
           note.hidden = true;
-          this.#history.add(report);
           this.#lanes.add(report);
-          this.#show();
+          if (this.#history.add(report)) this.#showHistory();
+          // The picture of idle engines stands still.
+          const restMs = report.now_ms - (this.#lanes.steps.at(-1)?.start_ms ?? 0);
+          if (restMs < MOVING_MS) this.#view.draw();
         }
       } catch (error) {
         if (signal.aborted) return;
@@ -57,7 +61,7 @@ export class Dashboard {
     }
   }
 
-  #show(): void {
+  #showHistory(): void {
     const { columns } = this.#history;
     const last = (values: readonly (number | null)[]) =>
       values.findLast((value) => value !== null) ?? Number.NaN;
@@ -66,6 +70,5 @@ export class Dashboard {
     byId("tile-rows").textContent = readable(last(columns.meanRows));
     byId("tile-p99").textContent = readable(last(columns.p99));
     this.#plots.show(this.#history);
-    this.#view.draw();
   }
 }

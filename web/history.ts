@@ -36,7 +36,8 @@ export class History {
   #rows: number[] = [];
   #active = 0;
 
-  add(report: WatchReport): void {
+  /** Answers whether there is a new point to show. */
+  add(report: WatchReport): boolean {
     const { now_ms, stats, steps, ended } = report;
     // The server began anew: its clock and its counts did too.
     if (this.#since && now_ms < this.#since.now_ms) this.#restart();
@@ -45,7 +46,7 @@ export class History {
     this.#active = Math.max(this.#active, stats.active);
     this.#since ??= report;
     const elapsedMs = now_ms - this.#since.now_ms;
-    if (elapsedMs < POINT_MS) return;
+    if (elapsedMs < POINT_MS) return false;
     this.#latencies = this.#latencies.filter(({ atMs }) => atMs > now_ms - WINDOW_MS);
     const rows = this.#rows;
     this.#points.push({
@@ -63,6 +64,7 @@ export class History {
     this.#since = report;
     this.#rows = [];
     this.#active = stats.active;
+    return true;
   }
 
   get columns(): Columns {

@@ -38,6 +38,12 @@ export class Lanes {
   }
 
   add({ now_ms, steps, ended }: Pick<WatchReport, "now_ms" | "steps" | "ended">): void {
+    // The server began anew: its clock and its numbers did too.
+    if (now_ms < this.#nowMs) {
+      this.#steps = [];
+      this.#lanes.clear();
+      this.#holders.length = 0;
+    }
     this.#nowMs = now_ms;
     const lastMs = new Map<number, number>();
     for (const step of steps)

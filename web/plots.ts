@@ -96,7 +96,7 @@ function optionsOf({ series, unit }: (typeof PLOTS)[number], place: HTMLElement)
         label,
         stroke: palette[colour - 1]!,
         width: 2,
-        points: { show: column.endsWith("Rows"), size: 4 },
+        points: { show: column.endsWith("Rows"), size: 5, fill: palette[colour - 1]! },
         ...(series.length === 1 ? { fill: `${palette[colour - 1]}22` } : {}),
       })),
     ],

@@ -91,6 +91,14 @@ describe("lanes", () => {
     );
   });
 
+  it("begin anew with a server that did", () => {
+    const lanes = new Lanes(1000);
+    lanes.add(report(9000, [step(8999, [7])]));
+    lanes.add(report(5, [step(4, [1])]));
+    expect(lanes.steps).toHaveLength(1);
+    expect([...lanes.lanes.keys()]).toEqual([1]);
+  });
+
   it("know the last burst, which begins after a pause", () => {
     const lanes = new Lanes(10_000);
     lanes.add(report(500, [step(0, [1]), step(100, [2]), step(101, [2, 3]), step(110, [3])]));
