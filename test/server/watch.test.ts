@@ -69,21 +69,24 @@ describe("watching a runtime", () => {
       watch.tell({ ...task, startedMs, endedMs: startedMs + 0.1 });
     }
     const reader = new PacketReader(outbox.take());
-    let told = 0;
+    const starts: number[] = [];
+    const lengths = new Set<string>();
     let leftOut = 0;
     let leftOutCells = 0;
     while (!reader.isDone) {
       for (let field = 0; field < 4; field++) reader.int();
-      const startMs = reader.double();
-      expect(startMs).toBeGreaterThanOrEqual(5000);
-      expect(reader.double()).toBeCloseTo(0.1);
-      expect([reader.int(), reader.int()]).toEqual([100, 2]);
+      starts.push(reader.double());
+      const ms = reader.double();
+      const [rows, steps] = [reader.int(), reader.int()];
       leftOut += reader.int();
       leftOutCells += reader.double();
       const requests = Array.from({ length: reader.int() }, () => reader.int());
-      expect(requests).toEqual(Array.from({ length: 64 }, (_, row) => row));
-      told++;
+      lengths.add(`${rows} ${steps} ${ms.toFixed(3)} ${requests.length} ${requests.at(-1)}`);
     }
+    expect([...lengths]).toEqual(["100 2 0.100 64 63"]);
+    expect(starts[0]).toBe(5000);
+    expect(starts).toEqual([...starts].sort((a, b) => a - b));
+    const told = starts.length;
     // Two seconds: a burst of 400, then 400 a second.
     expect(told).toBeGreaterThan(1100);
     expect(told).toBeLessThan(1300);

@@ -127,14 +127,14 @@ describe.skipIf(!chromiumPath)("the pages in Chromium", { timeout: TIMEOUT_MS },
       new MutationObserver(() => seen.add(output.textContent.length)).observe(output, { subtree: true, childList: true, characterData: true });
       new MutationObserver(() => resolve([...seen])).observe(document.querySelector("#status"), { childList: true });
     })`) as Promise<number[]>;
-    await page.click("text=Run");
+    await page.click("#panel button.primary");
     expect((await lengths).length).toBeGreaterThan(2);
     await until(() => text(page, "#panel form")).toMatch(/12 requests in all/);
     await until(() => coloured(page, "#lanes")).toBeGreaterThan(500);
     await page.fill("#copies", "150");
     await page.fill("#parameter-temperature", "5");
-    await page.click("text=Run");
-    await page.click("text=Stop");
+    await page.click("#panel button.primary");
+    await page.click("#panel .actions button:nth-child(2)");
     await until(() => text(page, "#panel form")).toMatch(/Stopped|requests in all/);
     await until(() => runtime.stats().active).toBe(0);
   });
@@ -163,13 +163,13 @@ describe.skipIf(!chromiumPath)("the pages in Chromium", { timeout: TIMEOUT_MS },
   it("take tensors as JSON, for requests and for sessions, and say what is wrong with them", async () => {
     const page = await open();
     await page.selectOption("#model", "chain");
-    await page.click("text=Run");
+    await page.click("#panel button.primary");
     await until(() => text(page, "output")).toMatch(/^h \[8\], from/);
     await page.fill("#input", '{"x": [[1, 2, 3, "4"]]}');
-    await page.click("text=Run");
+    await page.click("#panel button.primary");
     await until(() => text(page, "#panel [role=alert]")).toBe(`Input 'x' holds "4", expected a number`);
     await page.fill("#input", '{"x": [[1, 2, 3]]}');
-    await page.click("text=Run");
+    await page.click("#panel button.primary");
     await until(() => text(page, "#panel [role=alert]")).toMatch(/shape \[1, 3\].*\(INVALID_INPUT\)/);
     await page.selectOption("#model", "listener");
     for (const step of [0, 1]) {
