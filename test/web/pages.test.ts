@@ -143,7 +143,7 @@ describe.skipIf(!chromiumPath)("the pages in Chromium", { timeout: TIMEOUT_MS },
     const page = await open();
     await page.selectOption("#model", "silero-vad");
     await page.click("text=Use the microphone");
-    await page.waitForFunction(`document.querySelector(".verdict").textContent === "Speech"`);
+    await page.waitForSelector(`.verdict[data-speech="true"]`);
     await until(() => text(page, "#panel")).toMatch(/[1-9]\d*\.\d s heard, (?!0\.0)[\d.]+ s of it speech/);
     await until(() => coloured(page, ".speech")).toBeGreaterThan(50);
     await page.click("text=Stop listening");
@@ -213,6 +213,7 @@ describe.skipIf(!chromiumPath)("the pages in Chromium", { timeout: TIMEOUT_MS },
     await page.keyboard.press("Enter");
     await until(() => text(page, "output")).toBe("B AE K");
     // Another origin than the one above, and a browser logs every connection that fails.
+    await page.context().close();
     complaints.splice(stopped);
   });
 });
