@@ -132,6 +132,7 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
     print(`  curl -d '${JSON.stringify(shown.example)}' http://${address}/v2/models/${shown.name}/generate`);
     print(`  npx cellbatch run ${shown.name} ${JSON.stringify(Object.values(shown.example!)[0])}\n`);
   }
+  print(`  http://${address}/ is a playground, and shows what the engines do\n`);
   log.info({ address, models: runtime.models.map(({ name }) => name) }, "serving");
   const watch = setInterval(() => warnOfRestarts(), 1000);
   let restarts = 0;

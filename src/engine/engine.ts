@@ -19,6 +19,7 @@ import { QuietRuns } from "./quiet.ts";
 import { EngineRun, type Found, type Kept, Request, type SessionRun, type Waypoint } from "./request.ts";
 import { advance, likeliest, sample, uniformOf } from "./sampling.ts";
 import { heldValues, valuesOf } from "./series.ts";
+import { StepWatch } from "./step-watch.ts";
 
 export interface EngineSettings {
   /** In the order by which requests name them. */
@@ -65,6 +66,8 @@ export class Engine {
   /** Where the search for a due batch begins, so that no lane waits for the others; and whose turn it is. */
   #firstLane = 0;
   #isLanesTurn = false;
+  /** There while somebody watches. */
+  #watch: StepWatch | undefined;
 
   constructor({ models, policy, clock }: EngineSettings) {
     this.#clock = clock;
@@ -209,6 +212,15 @@ export class Engine {
     const done = (outputs: readonly Tensor[]) => {
       const now = this.#clock.now();
       this.#laneMeter(lane).add(batch.length, now - startedMs);
+      this.#watch?.tell({
+        model: this.#models.indexOf(lane),
+        cell: 0,
+        startedMs,
+        endedMs: now,
+        rows: batch.length,
+        steps: 1,
+        requestOf: (row) => batch[row]!.id,
+      });
       lane.cut(batch, outputs).forEach((cut, row) => {
         const request = batch[row]!;
         if (request.ended) return;
@@ -236,7 +248,11 @@ export class Engine {
     else if (kind === command.OPEN) this.#open(id, reader);
     else if (kind === command.METERS) this.#tellMeters(id);
     else if (kind === command.BUFFERS) this.#setBuffers(reader);
-    else this.#change(kind, id, reader);
+    else if (kind === command.WATCH) {
+      const isWanted = reader.int() === 1;
+      const theirMs = reader.double();
+      this.#watch = isWanted ? new StepWatch(this.outbox, this.#clock.now(), theirMs) : undefined;
+    } else this.#change(kind, id, reader);
   }
 
   #meterOf(type: number): TaskMeter {
@@ -325,6 +341,7 @@ export class Engine {
       else if (kind === command.FORK) {
         const child = this.#newRequest(argument, request.model, options!);
         this.#addSession(child);
+        child.session!.awaitsState = true;
         this.#scheduler.pause(child.session!.run.subgraph);
         this.#waypoint(request, { at: request.session!.known, kind: "fork", child });
       }
@@ -410,7 +427,8 @@ export class Engine {
     const cell = program.kind === "session" ? program.cell : "";
     const index = definition.cells.findIndex(({ name }) => name === cell);
     const run = new EngineRun(request, index, [], []);
-    request.session = { run, pushed: [], steps: 0, known: 0, released: 0, sealed: false, waypoints: [] };
+    const progress = { steps: 0, known: 0, released: 0, sealed: false, awaitsState: false };
+    request.session = { run, pushed: [], waypoints: [], ...progress };
     request.runs = [run];
     request.open = 1;
     for (const { name } of definition.outputs) {
@@ -467,13 +485,14 @@ export class Engine {
   #resume(request: Request): void {
     if (!request.paused) return;
     request.paused = false;
+    if (request.session?.awaitsState) return;
     for (const run of request.runs) if (!run.isDone) this.#scheduler.resume(run.subgraph);
   }
 
   #waypoint(request: Request, waypoint: Waypoint): void {
     const session = request.session!;
     session.waypoints.push(waypoint);
-    if (session.run.done >= waypoint.at) this.#reach(session);
+    if (session.run.done >= waypoint.at && !session.awaitsState) this.#reach(session);
   }
 
   /** Does what was asked for once the present step has run. */
@@ -502,7 +521,9 @@ export class Engine {
       if (waypoint.child.ended) continue;
       child.slot = this.#takeSlot(request.model);
       kernel.write(child.slot, state);
+      waypoint.child.session!.awaitsState = false;
       if (!waypoint.child.paused) this.#scheduler.resume(child.subgraph);
+      this.#reach(waypoint.child.session!);
     }
     this.#release(session);
   }
@@ -611,10 +632,24 @@ export class Engine {
 
   /** Takes a task's outputs, then lets ended runs go. */
   #finish(task: Task): void {
+    if (this.#watch) this.#tellWatch(this.#watch, task);
     this.#takeOutputs(task, true);
     this.#meterOf(task.type).add(task.rows, this.#clock.now() - this.#taskMs);
     this.#decisions++;
     this.#scheduler.complete(task, (subgraph) => this.#runDone(this.#runs[subgraph]!));
+  }
+
+  #tellWatch(watch: StepWatch, { type, rows, steps, subgraphs }: Task): void {
+    const model = this.#modelOf[type]!;
+    watch.tell({
+      model: this.#models.indexOf(model),
+      cell: type - model.firstType,
+      startedMs: this.#taskMs,
+      endedMs: this.#clock.now(),
+      rows,
+      steps,
+      requestOf: (row) => this.#runs[subgraphs[row]!]!.request.id,
+    });
   }
 
   /** `answersFollow`: what a request gets from its last step need not be kept, it is answered before the kernel runs again. */

@@ -7,6 +7,7 @@
  * - BUFFERS (of no request: 0): model, whether eager, buffers (count, then for each: bound or -1, most requests, timeout).
  * - END, CANCEL, PAUSE, RESUME, SUSPEND: nothing.
  * - METERS, with a number of the runtime's own in place of a request's: nothing.
+ * - WATCH: of no request; whether to tell of steps, and the runtime's time.
  */
 export const command = {
   SUBMIT: 1,
@@ -21,6 +22,7 @@ export const command = {
   FORK: 10,
   METERS: 11,
   BUFFERS: 12,
+  WATCH: 13,
 } as const;
 
 /**
@@ -28,8 +30,17 @@ export const command = {
  *
  * - OUTPUT: step, outputs (count, then for each: index, tensor). DONE: cells, queue ms, compute ms, outputs.
  * - FAILED: index of the fault code, message. MARKER: marker. SUSPENDED: values. METERS: see meters.ts.
+ * - STEP, while somebody watches, of no request: see `StepWatch`.
  */
-export const event = { OUTPUT: 1, DONE: 2, FAILED: 3, MARKER: 4, SUSPENDED: 5, METERS: 6 } as const;
+export const event = {
+  OUTPUT: 1,
+  DONE: 2,
+  FAILED: 3,
+  MARKER: 4,
+  SUSPENDED: 5,
+  METERS: 6,
+  STEP: 7,
+} as const;
 
 /** What an engine knows about the wishes of a caller. */
 export interface EngineOptions {

@@ -156,6 +156,8 @@ export interface SessionRun {
   released: number;
   /** No push will follow. */
   sealed: boolean;
+  /** Whether it is a fork that has not got the state it begins from. */
+  awaitsState: boolean;
   /** What to do once this many steps have run; ascending. */
   readonly waypoints: Waypoint[];
 }

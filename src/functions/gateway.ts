@@ -166,6 +166,11 @@ export class Gateway implements Runtime {
     throw new Fault("UNSUPPORTED", `the buffers of model '${model}' are those of the gateway's plan`);
   }
 
+  /** Nothing is told: the steps are taken elsewhere. */
+  watch(): () => void {
+    return () => {};
+  }
+
   stats(): RuntimeStats {
     return {
       engines: 0,

@@ -7,7 +7,7 @@ import type { Link, LinkEvents } from "./link.ts";
 /** Starts an engine with these models. */
 export type OpenLink = (models: readonly NumberedSource[], events: LinkEvents) => Promise<Link>;
 export interface SlotEvents {
-  packet(packet: ArrayBuffer): void;
+  packet(packet: ArrayBuffer, slot: EngineSlot): void;
   /** It was started, for the first time or again. */
   up(slot: EngineSlot): void;
   died(slot: EngineSlot, reason: string): void;
@@ -47,7 +47,7 @@ export class EngineSlot {
   async #start(): Promise<void> {
     if (this.#closed) return;
     this.link = await this.#open(this.#wanted(), {
-      packet: (packet) => this.#events.packet(packet),
+      packet: (packet) => this.#events.packet(packet, this),
       died: (reason) => this.#died(reason),
     });
     this.#loaded = new Map(this.link.loaded);

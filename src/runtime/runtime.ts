@@ -30,8 +30,11 @@ import type {
   SessionHandle,
   StepOutput,
   UnloadOptions,
+  Usage,
   Value,
   Values,
+  WatchedStep,
+  Watcher,
 } from "./types.ts";
 import { outputValue, tensorsOf } from "./values.ts";
 import { infoOf, type Version, Versions } from "./versions.ts";
@@ -39,6 +42,8 @@ import { infoOf, type Version, Versions } from "./versions.ts";
 /** A request or session between its acceptance and its end. */
 interface Entry {
   readonly id: number;
+  /** Counts entries, from 1; an `id` is used again. */
+  readonly serial: number;
   readonly version: Version;
   readonly engine: EngineSlot;
   readonly listener: Listener;
@@ -74,6 +79,8 @@ export class EngineRuntime implements Runtime {
   readonly #freeIds: number[] = [];
   /** The buffers that were set, for engines that are started again. */
   readonly #buffers = new Map<Version, BufferChange>();
+  readonly #watchers = new Set<Watcher>();
+  #lastSerial = 0;
   #accepted = 0;
   #completed = 0;
   #failed = 0;
@@ -86,7 +93,7 @@ export class EngineRuntime implements Runtime {
   constructor(open: OpenLink, settings: EngineRuntimeSettings) {
     this.#settings = settings;
     const events = {
-      packet: (packet: ArrayBuffer) => this.#hear(packet),
+      packet: (packet: ArrayBuffer, slot: EngineSlot) => this.#hear(packet, slot),
       up: (slot: EngineSlot) => this.#retell(slot),
       died: (slot: EngineSlot, reason: string) => this.#lose(slot, reason),
     };
@@ -290,6 +297,7 @@ export class EngineRuntime implements Runtime {
 
   #retell(slot: EngineSlot): void {
     for (const [version, change] of this.#buffers) this.#tellBuffers(slot, version, change);
+    if (this.#watchers.size > 0) this.#tellWatched(slot);
   }
 
   stats(): RuntimeStats {
@@ -341,6 +349,15 @@ export class EngineRuntime implements Runtime {
       });
     await Promise.all(this.#engines.filter(({ link }) => link).map(ask));
     return meters;
+  }
+
+  watch(watcher: Watcher): () => void {
+    this.#watchers.add(watcher);
+    if (this.#watchers.size === 1) for (const slot of this.#engines) this.#tellWatched(slot);
+    return () => {
+      if (!this.#watchers.delete(watcher) || this.#watchers.size > 0) return;
+      for (const slot of this.#engines) this.#tellWatched(slot);
+    };
   }
 
   async close(drainMs = DRAIN_MS): Promise<void> {
@@ -418,7 +435,15 @@ export class EngineRuntime implements Runtime {
     if (!isStage) this.#checkAdmission();
     const slot = engine ?? leastLoaded(this.#engines);
     const id = this.#freeIds.pop() ?? this.#entries.length;
-    const entry: Entry = { id, version, engine: slot, listener, isStage, isEvicted: false };
+    const entry: Entry = {
+      id,
+      serial: ++this.#lastSerial,
+      version,
+      engine: slot,
+      listener,
+      isStage,
+      isEvicted: false,
+    };
     this.#entries[id] = entry;
     slot.active++;
     version.active++;
@@ -444,6 +469,14 @@ export class EngineRuntime implements Runtime {
     writer.int(kind);
     writer.int(entry.id);
     return writer;
+  }
+
+  #tellWatched({ link, writer }: EngineSlot): void {
+    if (!link) return;
+    writer.int(command.WATCH);
+    writer.int(NO_REQUEST);
+    writer.int(this.#watchers.size > 0 ? 1 : 0);
+    writer.double(performance.now());
   }
 
   #handle(entry: Entry): Handle {
@@ -485,7 +518,7 @@ export class EngineRuntime implements Runtime {
   }
 
   /** Tells listeners what an engine says. */
-  #hear(packet: ArrayBuffer): void {
+  #hear(packet: ArrayBuffer, slot: EngineSlot): void {
     const reader = new PacketReader(packet);
     while (!reader.isDone) {
       const kind = reader.int();
@@ -506,18 +539,30 @@ export class EngineRuntime implements Runtime {
         if (!entry) continue;
         const rest = entry.texts?.rest();
         if (rest) entry.listener.output?.(rest);
-        this.#end(entry, () => entry.listener.done({ outputs, usage }), true);
+        this.#end(entry, () => entry.listener.done({ outputs, usage }), true, usage);
       } else if (kind === event.FAILED) {
         const fault = new Fault(faultCodes[reader.int()]!, reader.text());
         if (entry) this.#end(entry, () => entry.listener.failed(entry.isEvicted ? unloaded(entry) : fault));
       } else if (kind === event.MARKER) {
         const marker = reader.int();
         entry?.listener.marker?.(marker);
+      } else if (kind === event.STEP) {
+        const step = this.#readWatched(reader, slot.index);
+        for (const watcher of this.#watchers) watcher.step(step);
       } else {
         const values = reader.floats();
         if (entry) this.#suspended(entry, values);
       }
     }
+  }
+
+  #readWatched(reader: PacketReader, engine: number): WatchedStep {
+    const definition = this.#versions.numbered(reader.int())?.served.definition;
+    const cell = definition?.cells[reader.int()]?.name ?? "";
+    const [startMs, ms, rows, steps] = [reader.double(), reader.double(), reader.int(), reader.int()];
+    const leftOut = { tasks: reader.int(), cells: reader.double() };
+    const requests = Array.from({ length: reader.int() }, () => this.#entries[reader.int()]?.serial ?? 0);
+    return { engine, model: definition?.name ?? "", cell, startMs, ms, rows, steps, requests, leftOut };
   }
 
   #suspended(entry: Entry, values: Float32Array): void {
@@ -530,12 +575,13 @@ export class EngineRuntime implements Runtime {
     this.#end(entry, tell, !isEvicted);
   }
 
-  /** Lets a request go, then says its last word. */
-  #end(entry: Entry, tell: () => void, isSuccess = false): void {
+  /** Lets a request go, then says its last word; `usage` where it came to a result. */
+  #end(entry: Entry, tell: () => void, isSuccess = false, usage?: Usage): void {
     this.#entries[entry.id] = undefined;
     this.#freeIds.push(entry.id);
     entry.engine.active--;
     entry.version.active--;
+    if (this.#watchers.size > 0) this.#tellEnded(entry, usage);
     if (entry.isStage) tell();
     else this.#count(isSuccess, tell);
     if (entry.version.active === 0) entry.version.onIdle?.();
@@ -547,6 +593,13 @@ export class EngineRuntime implements Runtime {
     else this.#failed++;
     tell();
     if (this.#drained && this.stats().active === 0) this.#drained();
+  }
+
+  #tellEnded({ serial, version, isStage }: Entry, usage: Usage | undefined): void {
+    const { definition } = version.served;
+    const isRequest = definition.program.kind !== "session" && !isStage;
+    const ms = usage && isRequest ? usage.queueMs + usage.computeMs : undefined;
+    for (const watcher of this.#watchers) watcher.ended(serial, definition.name, ms);
   }
 
   #lose(engine: EngineSlot, reason: string): void {
@@ -622,6 +675,9 @@ function refuseStreaming(model: string, streaming: boolean, wanted: boolean): vo
   const [takes, not] = streaming ? ["sessions", "single requests"] : ["single requests", "sessions"];
   throw new Fault("INVALID_REQUEST", `model '${model}' takes ${takes}, not ${not}`);
 }
+
+/** Stands where other commands have the number of a request. */
+const NO_REQUEST = -1;
 
 function writeTensors(writer: PacketWriter, tensors: readonly Tensor[]): void {
   writer.int(tensors.length);

@@ -154,6 +154,30 @@ export interface BufferChange {
   readonly eager: boolean;
 }
 
+/** One batched cell that has run, as told to who watches. */
+export interface WatchedStep {
+  readonly engine: number;
+  readonly model: string;
+  readonly cell: string;
+  /** When it began, on this thread's `performance.now()`, to within a task's length; and how long it took, in milliseconds. */
+  readonly startMs: number;
+  readonly ms: number;
+  readonly rows: number;
+  /** Steps of every row in this one call. */
+  readonly steps: number;
+  /** Requests and sessions of the first 64 rows, numbered from 1 in the order in which they were accepted. */
+  readonly requests: readonly number[];
+  /** What ran since the last step that was told: a busy engine tells of a part of its steps. */
+  readonly leftOut: { readonly tasks: number; readonly cells: number };
+}
+
+/** Who looks on; may be called many times a second. */
+export interface Watcher {
+  step(step: WatchedStep): void;
+  /** A request or session has ended. `ms` is the time until the result of a request, queueing included, if it came to one. */
+  ended(request: number, model: string, ms: number | undefined): void;
+}
+
 /** Serves models inside this process. */
 export interface Runtime {
   /** Those that new requests may name; the newest version of a model comes first. */
@@ -193,6 +217,8 @@ export interface Runtime {
   stats(): RuntimeStats;
   /** What every engine has counted, by its index. Resolves within a second, without an engine that does not answer. */
   meters(): Promise<ReadonlyMap<number, EngineMeters>>;
+  /** Tells of steps and answers until the function that is returned is called. Costs nothing while nobody watches. */
+  watch(watcher: Watcher): () => void;
   /** Stops admitting, waits for what runs up to `drainMs` (default 10 000), then stops the engines. */
   close(drainMs?: number): Promise<void>;
 }

@@ -29,6 +29,11 @@ export class Versions {
     return [...this.#all.values()].map(({ number, source }) => ({ number, source }));
   }
 
+  /** The version of that number, until it is removed. */
+  numbered(number: number): Version | undefined {
+    return this.#all.get(number);
+  }
+
   /** A version that is about to be loaded, with a number that no other has. */
   add(source: ModelSource, served: ServedModel): Version {
     let number = 0;

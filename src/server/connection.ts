@@ -114,7 +114,7 @@ export class Connection {
         this.#streams.delete(stream.id);
         stream.handle.cancel();
       }
-      this.#refuse(Fault.from(error), id);
+      this.#refuse(Fault.from(error), type === "fork" ? idOf({ id: (json as { as?: unknown }).as }) : id);
     }
   }
 

@@ -5,7 +5,9 @@ import type { Grpc } from "./grpc/server.ts";
 import { createApp, type HttpLimits } from "./http/app.ts";
 import { addBodies, addInferRoutes } from "./http/infer-routes.ts";
 import { addModelRoutes } from "./http/model-routes.ts";
+import { addPageRoutes } from "./http/page-routes.ts";
 import { addServerRoutes } from "./http/server-routes.ts";
+import { addWatchRoutes } from "./http/watch-routes.ts";
 import { metricsOf } from "./metrics.ts";
 import { Inference } from "./oip/inference.ts";
 import { fixedRepository, type Repository } from "./oip/repository.ts";
@@ -87,6 +89,8 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   app.get("/v2/decisions", { schema: { hide: true } }, async () => ({
     decisions: settings.decisions?.() ?? [],
   }));
+  addWatchRoutes(app, runtime, limits);
+  addPageRoutes(app);
   app.get("/metrics", { schema: { hide: true } }, async (_, reply) =>
     reply.type(registry.contentType).send(await registry.metrics()),
   );

@@ -181,6 +181,19 @@ describe("a session", () => {
     },
   );
 
+  it("gives the state after the steps that are there to a fork that is suspended before they have run", async () => {
+    const session = runtime.session("listener");
+    session.push({ x: vectors(9, 1) });
+    const state = await session.fork().suspend();
+    const resumed = runtime.session("listener", { state });
+    for (const one of [session, resumed]) one.push({ x: vectors(2, 5) });
+    for (const one of [session, resumed]) await one.end();
+    const all: unknown[][] = [[], []];
+    for await (const { outputs } of session) all[0]!.push(outputs.h);
+    for await (const { outputs } of resumed) all[1]!.push(outputs.h);
+    expect(all[1]).toEqual(all[0]!.slice(9));
+  });
+
   it("refuses a state of another model", () => {
     const state = Buffer.from('{"model":"other","version":"1","values":16}\n').toString("base64url");
     expect(() => runtime.session("listener", { state })).toThrow(/other/);
