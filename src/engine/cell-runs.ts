@@ -8,8 +8,11 @@ export function cellRuns(kernel: Kernel, cell: number): CellRuns {
   const { reads, inputs, body } = kernel.cells[cell]!;
   const writes = Int32Array.from({ length: kernel.maxBatch }, (_, row) => row);
   const slots =
-    reads === 2
-      ? Int32Array.from({ length: 2 * kernel.maxBatch }, (_, i) => kernel.maxBatch + 1 + (i >> 1))
+    reads > 1
+      ? Int32Array.from(
+          { length: reads * kernel.maxBatch },
+          (_, i) => kernel.maxBatch + 1 + Math.floor(i / reads),
+        )
       : writes;
   const tokens = (body.kind === "lstm" || body.kind === "gru" || body.kind === "tree-leaf") && body.embedding;
   const token = tokens ? inputs.findIndex(({ name }) => name === "token") : -1;
