@@ -405,7 +405,7 @@ export class EngineRuntime implements Runtime {
   async #takeOut(version: Version): Promise<void> {
     version.state = "unloading";
     this.#versions.remove(version);
-    this.#buffers.delete(version.number);
+    this.#buffers.delete(version);
     await Promise.all(this.#engines.map((engine) => engine.unload(version.number)));
   }
 
