@@ -9,11 +9,7 @@ import type { ImportedModel } from "./imported.ts";
 export async function importFolder(folder: string, name?: string): Promise<ImportedModel> {
   const manifest = await readManifest(folder);
   if (manifest.program.kind === "pipeline") {
-<<<<<<< HEAD
-    throw new Fault("INVALID_REQUEST", `${folder} is a pipeline, which has nothing to import: import its models`);
-=======
     throw new Fault("INVALID_REQUEST", `${folder} is a pipeline, which has no cells: import its stages`);
->>>>>>> g2p
   }
   const files = new Map<string, Uint8Array>();
   for (const file of filesOf(manifest)) {
