@@ -43,6 +43,13 @@ describe("the zoo gives what PyTorch gave", () => {
     expect(outputs.text).toBe(continuation);
   });
 
+  it("for listops: the values of 60 expressions, all at once", async () => {
+    const { expressions }: { expressions: { text: string; value: string }[] } = expected("listops");
+    expect(expressions).toHaveLength(60);
+    const answers = await Promise.all(expressions.map(({ text }) => runtime.run("listops", { text })));
+    expect(answers.map(({ outputs }) => outputs.value)).toEqual(expressions.map(({ value }) => value));
+  });
+
   it("for forecaster: the temperatures after each of 40 days", async () => {
     const { days, tomorrow }: { days: number[][]; tomorrow: number[][] } = expected("forecaster");
     expect(days).toHaveLength(40);
