@@ -4,8 +4,8 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     exclude: ["dist/**", "node_modules/**"],
-    testTimeout: 20_000,
-    // Loading models and measuring their cells takes long on a busy machine.
+    // Loading models and measuring their cells takes long on a busy machine, and any step can wait for seconds.
+    testTimeout: 60_000,
     hookTimeout: 60_000,
     maxWorkers: 2,
   },

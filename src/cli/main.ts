@@ -7,6 +7,7 @@ import { benchCommand } from "./bench-command.ts";
 import { gatewayCommand } from "./gateway-command.ts";
 import { type ImportOptions, importFile } from "./import.ts";
 import { inspect } from "./inspect.ts";
+import { keysCommand } from "./keys-command.ts";
 import { loadCommand } from "./load-command.ts";
 import { listModels } from "./models.ts";
 import { planCommand } from "./plan-command.ts";
@@ -34,6 +35,20 @@ addRepositoryOptions(program.command("serve"))
   .addOption(
     repeated("--profile <file>", "what a model's cells cost here, by 'cellbatch profile'; may be repeated"),
   )
+  .option(
+    "--keys <file>",
+    "keys that callers must bring, made with 'cellbatch keys'; anybody may call by default",
+  )
+  .option("--open-metrics", "answer /metrics without a key", false)
+  .option("--tls-cert <file>", "certificate with its chain (PEM), for HTTPS, WSS and gRPC over TLS")
+  .option("--tls-key <file>", "its private key (PEM)")
+  .addOption(
+    repeated(
+      "--allow-origin <origin>",
+      "origin whose pages may call, as https://app.example; '*' for all; may be repeated; only this server's own by default",
+    ),
+  )
+  .option("--compression", "compress WebSocket messages of 1 KiB and more where clients can", false)
   .option("--engines <count>", "engine threads; one per core by default", integer(1, 1024))
   .option("--threads <count>", "threads of each engine's ONNX Runtime", integer(1, 1024), 1)
   .addOption(
@@ -194,6 +209,7 @@ program.addCommand(traceCommand());
 program.addCommand(simulateCommand());
 program.addCommand(planCommand());
 program.addCommand(gatewayCommand(version()));
+program.addCommand(keysCommand());
 
 /** Exit status of a wrong command line, as the shell's own commands have it. */
 const USAGE = 2;

@@ -2,12 +2,12 @@ import { readFile } from "node:fs/promises";
 import { Fault } from "../core/faults.ts";
 import type { Tensor } from "../core/tensor.ts";
 import type { ModelInfo, RequestOptions, Runtime, Value, Values } from "../runtime/types.ts";
-import { inputOf } from "../server/http/generate-json.ts";
 import { readInfer, writeAnswer } from "../server/http/infer-json.ts";
 import { InferBody } from "../server/http/schemas.ts";
 import { outputsOf, wantedOutputs } from "../server/oip/answers.ts";
 import { parseJson } from "../server/oip/json.ts";
 import { optionsOf } from "../server/oip/parameters.ts";
+import { inputOf } from "../server/oip/plain-inputs.ts";
 import { readInputs } from "../server/oip/read-tensors.ts";
 
 /**

@@ -6,7 +6,9 @@ import { Fault } from "../core/faults.ts";
 import { ModelRepository } from "../repository/repository.ts";
 import { createRuntime } from "../runtime/create.ts";
 import type { Runtime } from "../runtime/types.ts";
+import type { Eviction } from "../server/evictions.ts";
 import { type Server, startServer } from "../server/server.ts";
+import { type AccessOptions, exposureWarning, readAccess } from "./access.ts";
 import { modelLine } from "./models.ts";
 import { modelPaths } from "./paths.ts";
 import type { RepositoryOptions } from "./repository-options.ts";
@@ -14,7 +16,7 @@ import { requestLog } from "./request-log.ts";
 import { adapterFor, obey, Recorder, serverPlan } from "./serve-plan.ts";
 import { untilSignal } from "./signals.ts";
 
-export interface ServeOptions extends RepositoryOptions {
+export interface ServeOptions extends RepositoryOptions, AccessOptions {
   readonly host: string;
   readonly port: number;
   readonly grpcPort?: number;
@@ -29,6 +31,7 @@ export interface ServeOptions extends RepositoryOptions {
   readonly maxActive: number;
   readonly policy: PolicyName;
   readonly drainMs: number;
+  readonly compression: boolean;
   readonly logLevel: string;
   readonly plan?: string;
   readonly adapt: boolean;
@@ -42,6 +45,7 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
   const log = pino({ level: options.logLevel }, pino.destination(2));
   checkRepositoryOptions(options);
   const started = performance.now();
+  const access = await readAccess(options);
   const { paths, missing } = options.models === undefined ? modelPaths(options.model) : NO_PATHS;
   const { memoryLimit } = options;
   if (options.adapt && options.plan === undefined)
@@ -98,14 +102,17 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
   const unexpected = (error: unknown) =>
     log.error({ err: error }, "a request failed for no fault of its own");
   const repository = repositoryOf(options, loaded, log);
-  const optional = {
+  const { openMetrics, compression, allowOrigin = [] } = options;
+  const doors = {
+    ...{ host, port, ...access, openMetrics, compression, allowedOrigins: allowOrigin },
     ...(grpcPort === undefined ? {} : { grpcPort }),
     ...(repository ? { repository } : {}),
     decisions: () => decisions,
     ended: requestLog(log, options.logInputs),
     keepsInputs: options.logInputs && log.isLevelEnabled("debug"),
   };
-  const server = await startServer({ runtime, host, port, ...optional, version, unexpected }).catch(
+  const evicted = (eviction: Eviction) => log.info(eviction, "a session was evicted");
+  const server = await startServer({ runtime, ...doors, version, unexpected, evicted }).catch(
     async (error: NodeJS.ErrnoException) => {
       await runtime.close(0);
       if (error.code !== "EADDRINUSE") throw error;
@@ -125,11 +132,26 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
   print(
     `\nServing ${runtime.models.length} models with ${runtime.stats().engines} engines on ${address}${grpcAddress}, ready after ${Math.round(performance.now() - started)} ms. Try:\n`,
   );
+  const warning = exposureWarning(host, options);
+  if (warning) process.stderr.write(`${warning}\n`);
+  const reload = () => {
+    readAccess(options)
+      .then((changes) => server.reload(changes))
+      .then(() => log.info("keys and certificate were read again"))
+      .catch((error) => log.error({ err: error }, "keys and certificate stay as they were"));
+  };
+  process.on("SIGHUP", reload);
   const shown = runtime.models.find(({ example }) => example);
   if (shown) {
     const message = { type: "infer", id: "1", model: shown.name, inputs: shown.example };
-    print(`  npx wscat -s cellbatch.v1 -w 1 -c ws://${address}/v1/stream -x '${JSON.stringify(message)}'`);
-    print(`  curl -d '${JSON.stringify(shown.example)}' http://${address}/v2/models/${shown.name}/generate`);
+    const s = access.tls ? "s" : "";
+    const key = access.keys ? ` -H "Authorization: Bearer $KEY"` : "";
+    print(
+      `  npx wscat${key} -s cellbatch.v1 -w 1 -c ws${s}://${address}/v1/stream -x '${JSON.stringify(message)}'`,
+    );
+    print(
+      `  curl${key} -d '${JSON.stringify(shown.example)}' http${s}://${address}/v2/models/${shown.name}/generate`,
+    );
     print(`  npx cellbatch run ${shown.name} ${JSON.stringify(Object.values(shown.example!)[0])}\n`);
   }
   print(`  http://${address}/ is a playground, and shows what the engines do\n`);

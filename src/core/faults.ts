@@ -25,11 +25,18 @@ export const faultCodes = Object.keys(faults) as readonly FaultCode[];
 /** A failure that a caller can meet. The message is one sentence and holds the offending value. */
 export class Fault extends Error {
   readonly code: FaultCode;
+  /** When another try may help, in milliseconds from now, where that is known. */
+  readonly retryAfterMs: number | undefined;
 
-  constructor(code: FaultCode, message: string, options?: { readonly cause?: unknown }) {
+  constructor(
+    code: FaultCode,
+    message: string,
+    options?: { readonly cause?: unknown; readonly retryAfterMs?: number },
+  ) {
     super(message, options);
     this.name = "Fault";
     this.code = code;
+    this.retryAfterMs = options?.retryAfterMs;
   }
 
   /** What was thrown, as a fault: itself if it is one, else INTERNAL with the cause kept. */

@@ -108,9 +108,9 @@ export class PipelineSession {
     }
   }
 
-  push(inputs: Values): void {
+  push(inputs: Values): number {
     // As for every session: what comes after a suspension is not part of the state.
-    if (this.#hasEnded || this.#states) return;
+    if (this.#hasEnded || this.#states) return 0;
     if (this.#isSealed) throw new Fault("INVALID_REQUEST", "the session was ended and takes no more input");
     const tensors = this.#tensorsOf(inputs);
     const [first] = tensors;
@@ -123,7 +123,7 @@ export class PipelineSession {
         `input '${one}' has ${tensor.shape[0]} steps, '${other}' has ${steps}`,
       );
     });
-    if (steps === 0) return;
+    if (steps === 0) return 0;
     this.#guarded(() => {
       for (const stage of this.#stages) {
         if (!stage.isFree) continue;
@@ -138,6 +138,7 @@ export class PipelineSession {
       this.#known += steps;
       this.#advance();
     });
+    return steps;
   }
 
   end(): void {

@@ -500,6 +500,7 @@ export class EngineRuntime implements Runtime {
       push: (inputs) => {
         const tensors = tensorsOf(entry.version.served, inputs, true);
         if (isOpen()) writeTensors(this.#command(entry, command.PUSH), tensors);
+        return tensors[0]?.shape[0] ?? 0;
       },
       end: () => tell(command.END),
       marker: (marker) => {

@@ -94,8 +94,8 @@ export interface Handle {
 
 /** A session that was opened. */
 export interface SessionHandle extends Handle {
-  /** More input: every tensor has a leading axis of steps or is exactly one step's value. Throws INVALID_INPUT. */
-  push(inputs: Values): void;
+  /** More input, of how many steps it answers: every tensor has a leading axis of steps or is exactly one step's value. Throws INVALID_INPUT. */
+  push(inputs: Values): number;
   /** No more input: `done` follows once all of it has been processed. */
   end(): void;
   /** Asks to hear `listener.marker(marker)` after all earlier input. */

@@ -1,12 +1,24 @@
-import type { WebSocket } from "ws";
-import { Fault, faults } from "../core/faults.ts";
-import type { Handle, Listener, Runtime, SessionHandle, Values } from "../runtime/types.ts";
+import { Fault } from "../core/faults.ts";
+import type { ModelInfo, SessionHandle, Values } from "../runtime/types.ts";
+import type { Caller } from "./access/caller.ts";
+import type { Evictions } from "./evictions.ts";
 import { type BinaryFrame, parseFrame } from "./frames.ts";
-import { type ClientMessage, type ClientParameters, checkMessage, idOf } from "./messages.ts";
-import type { DoorOptions } from "./oip/statistics.ts";
+import {
+  type ClientInputs,
+  type ClientMessage,
+  type ClientParameters,
+  checkMessage,
+  idOf,
+} from "./messages.ts";
+import { modelOf } from "./oip/metadata.ts";
+import type { DoorOptions, Doorway } from "./oip/statistics.ts";
+import type { OpenSessions } from "./open-sessions.ts";
 import type { Outbox } from "./outbox.ts";
 import type { EvictionReason } from "./protocol.ts";
-import { readValues, writeValues } from "./tensors.ts";
+import { type Attachment, Resumable, type ResumableSettings } from "./resumable.ts";
+import type { Resumables } from "./resumables.ts";
+import { errorOf, Stream } from "./stream.ts";
+import { readValues } from "./tensors.ts";
 
 export interface ConnectionLimits {
   /** Requests and sessions that one socket may have open. @default 1024 */
@@ -17,44 +29,36 @@ export interface ConnectionLimits {
   readonly idleMs: number;
 }
 
-/** One open id of a socket. */
-interface Stream {
-  readonly id: string;
-  readonly binary: boolean;
-  handle: Handle;
-  readonly session?: SessionHandle;
-  /** Of a session: inputs that the client may still send, and those that wait to be given back as credit. */
-  credit: number;
-  consumed: number;
-  heardMs: number;
-  evicting?: EvictionReason;
+/** What the connections of a server share. */
+export interface Shared {
+  readonly doorway: Doorway;
+  readonly limits: ConnectionLimits;
+  readonly sessions: OpenSessions;
+  readonly resumables: Resumables;
+  readonly evictions: Evictions;
+  /** Hears of errors that are no faults. */
+  readonly unexpected: (error: unknown) => void;
 }
+
+type StreamMessage = Exclude<ClientMessage, { type: "infer" | "open" | "resume" }>;
 
 /** Serves the requests and sessions of one socket. */
 export class Connection {
-  readonly #runtime: Pick<Runtime, "submit" | "open">;
+  readonly #shared: Shared;
+  readonly #caller: Caller;
+  readonly #doorway: Doorway;
   readonly #outbox: Outbox;
-  readonly #limits: ConnectionLimits;
   readonly #streams = new Map<string, Stream>();
   #closing = false;
+  #left = false;
 
-  constructor(
-    ws: WebSocket,
-    runtime: Pick<Runtime, "submit" | "open">,
-    limits: ConnectionLimits,
-    outbox: (pace: { pause(): void; resume(): void }) => Outbox,
-  ) {
-    this.#runtime = runtime;
-    this.#limits = limits;
+  constructor(shared: Shared, caller: Caller, outbox: (pace: { pause(): void; resume(): void }) => Outbox) {
+    this.#shared = shared;
+    this.#caller = caller;
+    this.#doorway = caller.guard(shared.doorway);
     this.#outbox = outbox({
       pause: () => this.#each((stream) => stream.handle.pause()),
       resume: () => this.#each((stream) => stream.handle.resume()),
-    });
-    ws.on("message", (data, isBinary) => this.#hear(data as Buffer, isBinary));
-    ws.on("close", () => {
-      this.#outbox.close();
-      this.#each((stream) => stream.handle.cancel());
-      this.#streams.clear();
     });
   }
 
@@ -62,43 +66,9 @@ export class Connection {
     return this.#streams.size;
   }
 
-  /** Tells the client to finish; new requests are refused from here on. */
-  goAway(): void {
-    this.#closing = true;
-    this.#outbox.send({ type: "goaway" });
-  }
-
-  /** Ends all sessions, handing back their states. */
-  evictSessions(reason: EvictionReason): void {
-    this.#each((stream) => stream.session && this.#evict(stream, reason));
-  }
-
-  /** Ends what is still open with SHUTTING_DOWN: there is no more time. */
-  abandon(): void {
-    const fault = new Fault("SHUTTING_DOWN", "the server shut down before the request was done");
-    this.#each((stream) => {
-      this.#streams.delete(stream.id);
-      stream.handle.cancel();
-      this.#refuse(fault, stream.id);
-    });
-  }
-
-  /** Ends the sessions that have not been heard of since `beforeMs` on the monotonic clock. */
-  evictIdle(beforeMs: number): void {
-    this.#each((stream) => stream.session && stream.heardMs < beforeMs && this.#evict(stream, "idle"));
-  }
-
-  #each(act: (stream: Stream) => void): void {
-    for (const stream of this.#streams.values()) act(stream);
-  }
-
-  #evict(stream: Stream, reason: EvictionReason): void {
-    if (stream.evicting) return;
-    stream.evicting = reason;
-    stream.session!.suspend();
-  }
-
-  #hear(data: Buffer, isBinary: boolean): void {
+  /** Obeys one frame. */
+  hear(data: Buffer, isBinary: boolean): void {
+    if (this.#left) return;
     let json: unknown;
     let id: string | undefined;
     try {
@@ -109,39 +79,69 @@ export class Connection {
     } catch (error) {
       const stream = id === undefined ? undefined : this.#streams.get(id);
       const type = (json as { type?: unknown } | undefined)?.type;
-      // A bad push ends its session; a bad infer, open or fork must not end the stream whose id it wanted.
-      if (stream && type !== "infer" && type !== "open" && type !== "fork") {
-        this.#streams.delete(stream.id);
+      // A bad push ends its session; a bad infer, open, resume or fork must not end the stream whose id it wanted.
+      if (stream && !["infer", "open", "resume", "fork"].includes(type as string) && stream.end())
         stream.handle.cancel();
-      }
-      this.#refuse(Fault.from(error), type === "fork" ? idOf({ id: (json as { as?: unknown }).as }) : id);
+      this.#refuse(error, type === "fork" ? idOf({ id: (json as { as?: unknown }).as }) : id);
     }
   }
 
+  /** The client is gone, whatever way it went: its requests are cancelled, its sessions too or kept for it to come back. */
+  leave(): void {
+    if (this.#left) return;
+    this.#left = true;
+    this.#outbox.close();
+    this.#each((stream) => {
+      if (!stream.end()) return;
+      if (stream.session instanceof Resumable) stream.session.detach();
+      else stream.handle.cancel();
+    });
+  }
+
+  /** Tells the client to finish; new requests are refused from here on. */
+  goAway(): void {
+    this.#closing = true;
+    this.#outbox.send({ type: "goaway" });
+  }
+
+  /** Ends all sessions, handing back their states. */
+  evictSessions(reason: EvictionReason): void {
+    this.#each((stream) => stream.session && stream.evict(reason));
+  }
+
+  /** Ends what is still open with SHUTTING_DOWN: there is no more time. */
+  abandon(): void {
+    const fault = new Fault("SHUTTING_DOWN", "the server shut down before the request was done");
+    this.#each((stream) => {
+      if (!stream.end()) return;
+      stream.handle.cancel();
+      this.#refuse(fault, stream.id);
+    });
+  }
+
+  /** Ends the sessions that have not been heard of since `beforeMs` on the monotonic clock. */
+  evictIdle(beforeMs: number): void {
+    this.#each((stream) => stream.session && stream.heardMs < beforeMs && stream.evict("idle"));
+  }
+
+  #each(act: (stream: Stream) => void): void {
+    for (const stream of this.#streams.values()) act(stream);
+  }
+
   #obey(message: ClientMessage, binary: BinaryFrame | undefined): void {
+    if (message.type === "infer") this.#infer(message, binary);
+    else if (message.type === "open") this.#open(message, binary);
+    else if (message.type === "resume") this.#resume(message, binary);
+    else this.#tell(message, binary);
+  }
+
+  /** Obeys a message about an open id. */
+  #tell(message: StreamMessage, binary: BinaryFrame | undefined): void {
     const { id } = message;
-    if (message.type === "infer") {
-      this.#claim(id);
-      const inputs = readInputs(message.inputs, binary);
-      const stream = this.#stream(id, binary !== undefined);
-      const options = optionsOf(message);
-      const listener = this.#listener(stream, message.parameters?.stream !== false);
-      stream.handle = this.#runtime.submit(message.model, inputs, options, listener);
-      this.#add(stream);
-      return;
-    }
-    if (message.type === "open") {
-      this.#claim(id);
-      const { state } = message;
-      const options = { ...optionsOf(message), ...(state === undefined ? {} : { state }) };
-      this.#open(id, binary !== undefined, (listener) =>
-        this.#runtime.open(message.model, options, listener),
-      );
-      return;
-    }
     const stream = this.#streams.get(id);
     if (!stream) throw new Fault("SESSION_NOT_FOUND", `nothing is open under id '${id}'`);
     stream.heardMs = performance.now();
+    if (binary) stream.isBinary = true;
     if (message.type === "cancel") {
       stream.handle.cancel();
       return;
@@ -149,36 +149,112 @@ export class Connection {
     const { session } = stream;
     if (!session)
       throw new Fault("INVALID_REQUEST", `id '${id}' is a request, '${message.type}' needs a session`);
-    if (message.type === "push") this.#push(stream, session, readInputs(message.inputs, binary));
+    if (message.type === "push") push(stream, session, readInputs(stream.model, message.inputs, binary));
     else if (message.type === "end") session.end();
     else if (message.type === "marker") session.marker(message.marker);
     else if (message.type === "suspend") session.suspend();
-    else if (message.type === "fork") {
-      this.#claim(message.as);
-      this.#open(message.as, stream.binary, (listener) => session.fork(listener));
-    }
+    else if (message.type === "fork") this.#fork(stream, session, message.as);
   }
 
-  #open(id: string, binary: boolean, open: (listener: Listener) => SessionHandle): void {
-    const stream: Stream = this.#stream(id, binary);
-    const session = open(this.#listener(stream, true));
-    this.#add(Object.assign(stream, { session, handle: session }));
+  #infer(message: ClientMessage & { type: "infer" }, binary: BinaryFrame | undefined): void {
+    const { id, model: name, version, inputs, parameters } = message;
+    this.#claim(id);
+    const model = modelOf(this.#doorway, name, version);
+    const stream = this.#stream(id, model, parameters?.priority);
+    stream.isBinary = binary !== undefined;
+    const values = readInputs(model, inputs, binary);
+    const listener = stream.listener(parameters?.stream !== false);
+    stream.handle = this.#doorway.submit(name, values, optionsOf(message), listener);
+    this.#add(stream);
+  }
+
+  #open(message: ClientMessage & { type: "open" }, binary: BinaryFrame | undefined): void {
+    const { id, model: name, version, parameters, state, grace_ms } = message;
+    this.#claim(id);
+    const doorway = this.#doorway;
+    const owner = this.#caller.name;
+    const { sessions, resumables, limits } = this.#shared;
+    const stream = this.#stream(id, modelOf(doorway, name, version), parameters?.priority);
+    const { priority } = stream;
+    stream.isBinary = binary !== undefined;
+    const open = openerOf(doorway, name, optionsOf(message));
+    const giveWay = sessions.makeRoom(priority);
+    if (grace_ms) {
+      const settings = { model: name, priority, keep: limits.inputs, open, owner, graceMs: grace_ms };
+      const attachment = this.#attachment(stream);
+      const { token, resumable } = resumables.open(settings, attachment, state);
+      stream.token = token;
+      this.#addSession(stream, resumable);
+      attachment.opened(resumable);
+    } else {
+      this.#addSession(stream, open(state, stream.listener(true)));
+      this.#welcome(stream);
+    }
+    giveWay();
+  }
+
+  #resume({ id, token, step }: ClientMessage & { type: "resume" }, binary: BinaryFrame | undefined): void {
+    this.#claim(id);
+    const { sessions, resumables } = this.#shared;
+    const found = resumables.find(token, this.#caller.name);
+    if (typeof found === "string") {
+      this.#outbox.send({ type: "evicted", id, reason: found });
+      return;
+    }
+    const stream = this.#stream(id, modelOf(this.#doorway, found.model), found.priority);
+    stream.isBinary = binary !== undefined;
+    stream.token = token;
+    const giveWay = sessions.makeRoom(stream.priority);
+    this.#addSession(stream, found);
+    try {
+      found.attach(this.#attachment(stream), step);
+    } catch (error) {
+      stream.end();
+      throw error;
+    }
+    resumables.attached(token);
+    giveWay();
+  }
+
+  #fork({ model, priority, isBinary }: Stream, session: SessionHandle, as: string): void {
+    this.#claim(as);
+    const giveWay = this.#shared.sessions.makeRoom(priority);
+    const child = this.#stream(as, model, priority);
+    child.isBinary = isBinary;
+    this.#addSession(child, session.fork(child.listener(true)));
+    this.#welcome(child);
+    giveWay();
+  }
+
+  #attachment(stream: Stream): Attachment {
+    return {
+      listener: stream.listener(true),
+      replaced: () => stream.replace(),
+      opened: (resumable) => this.#welcome(stream, resumable),
+    };
+  }
+
+  #welcome(stream: Stream, resumable?: Resumable): void {
+    const { idleMs, inputs } = this.#shared.limits;
+    if (resumable) stream.credit = inputs - (resumable.received - resumable.processed);
     this.#outbox.send({
       type: "opened",
-      id,
-      limits: { idle_ms: this.#limits.idleMs, inputs: this.#limits.inputs },
+      id: stream.id,
+      limits: {
+        idle_ms: idleMs,
+        inputs: stream.credit,
+        ...(resumable ? { grace_ms: resumable.graceMs } : {}),
+      },
+      ...(resumable
+        ? {
+            resume: {
+              token: stream.token!,
+              received: resumable.received,
+              step: resumable.processed,
+            },
+          }
+        : {}),
     });
-  }
-
-  #push(stream: Stream, session: SessionHandle, inputs: Values): void {
-    const first = Object.values(inputs)[0];
-    const steps = typeof first === "object" && first.shape.length > 1 ? first.shape[0]! : 1;
-    if (steps > stream.credit) {
-      const { id, credit } = stream;
-      throw new Fault("OVERLOADED", `session '${id}' pushed ${steps} inputs with a credit of ${credit}`);
-    }
-    session.push(inputs);
-    stream.credit -= steps;
   }
 
   /** Throws INVALID_REQUEST where an id is taken, and OVERLOADED where there are too many. */
@@ -186,17 +262,32 @@ export class Connection {
     if (this.#closing)
       throw new Fault("SHUTTING_DOWN", "the server is shutting down and takes no more requests");
     if (this.#streams.has(id)) throw new Fault("INVALID_REQUEST", `id '${id}' is in use on this connection`);
-    if (this.#streams.size >= this.#limits.openIds) {
-      throw new Fault(
-        "OVERLOADED",
-        `${this.#limits.openIds} ids are open on this connection, which is the most`,
-      );
-    }
+    const { openIds } = this.#shared.limits;
+    if (this.#streams.size < openIds) return;
+    throw new Fault("OVERLOADED", `${openIds} ids are open on this connection, which is the most`);
   }
 
-  #stream(id: string, binary: boolean): Stream {
-    const heardMs = performance.now();
-    return { id, binary, handle: NO_HANDLE, credit: this.#limits.inputs, consumed: 0, heardMs };
+  #stream(id: string, model: ModelInfo, priority: number | undefined): Stream {
+    const { sessions, evictions, limits } = this.#shared;
+    return new Stream({
+      id,
+      model,
+      priority: this.#caller.classOf(priority),
+      outbox: this.#outbox,
+      inputs: limits.inputs,
+      evictions,
+      ended: (stream) => {
+        this.#streams.delete(id);
+        sessions.delete(stream);
+      },
+    });
+  }
+
+  #addSession(stream: Stream, session: SessionHandle): void {
+    stream.session = session;
+    stream.handle = session;
+    this.#shared.sessions.add(stream);
+    this.#add(stream);
   }
 
   #add(stream: Stream): void {
@@ -204,64 +295,36 @@ export class Connection {
     if (this.#outbox.isPaused) stream.handle.pause();
   }
 
-  #listener(stream: Stream, steps: boolean): Listener {
-    const { id, binary } = stream;
-    /** Says the last word, unless the stream was ended by an error of its own. */
-    const end = (tell: () => void) => {
-      if (this.#streams.get(id) !== stream) return;
-      this.#streams.delete(id);
-      tell();
-    };
-    return {
-      ...(steps
-        ? {
-            output: ({ step, outputs }) => {
-              if (this.#streams.get(id) !== stream) return;
-              const chunks: Uint8Array[] | undefined = binary ? [] : undefined;
-              this.#outbox.send({ type: "output", id, step, outputs: writeValues(outputs, chunks) }, chunks);
-            },
-          }
-        : {}),
-      done: ({ outputs, usage }) =>
-        end(() => {
-          const chunks: Uint8Array[] | undefined = binary ? [] : undefined;
-          const { cells, queueMs, computeMs } = usage;
-          const wire = { cells, queue_ms: round(queueMs), compute_ms: round(computeMs) };
-          this.#outbox.send({ type: "done", id, outputs: writeValues(outputs, chunks), usage: wire }, chunks);
-        }),
-      failed: (fault) => end(() => this.#refuse(fault, id)),
-      marker: (marker) => this.#outbox.send({ type: "marker", id, marker }),
-      consumed: (inputs) => {
-        stream.consumed += inputs;
-        if (stream.consumed < this.#limits.inputs / 2) return;
-        stream.credit += stream.consumed;
-        this.#outbox.send({ type: "credit", id, inputs: stream.consumed });
-        stream.consumed = 0;
-      },
-      suspended: (state, evicted) =>
-        end(() => {
-          const reason = stream.evicting ?? evicted;
-          this.#outbox.send(reason ? { type: "evicted", id, reason, state } : { type: "state", id, state });
-        }),
-    };
-  }
-
-  #refuse({ code, message }: Fault, id: string | undefined): void {
-    this.#outbox.send({
-      type: "error",
-      ...(id === undefined ? {} : { id }),
-      code,
-      message,
-      ...(faults[code].retry ? { retry_after_ms: RETRY_AFTER_MS } : {}),
-    });
+  #refuse(error: unknown, id: string | undefined): void {
+    if (!(error instanceof Fault)) this.#shared.unexpected(error);
+    this.#outbox.send(errorOf(error instanceof Fault ? error : new Fault("INTERNAL", "internal error"), id));
   }
 }
 
-const RETRY_AFTER_MS = 500;
-const NO_HANDLE: Handle = { cancel: () => {}, pause: () => {}, resume: () => {} };
+/** Opens a session, or opens it again from its state with what is left of its time limit. */
+function openerOf(doorway: Doorway, model: string, options: DoorOptions): ResumableSettings["open"] {
+  const startMs = performance.now();
+  return (state, listener) => {
+    const { timeoutMs } = options;
+    // A time limit that has passed is refused by the engine.
+    const left = timeoutMs && Math.max(Number.MIN_VALUE, timeoutMs - (performance.now() - startMs));
+    const rest = left === undefined ? options : { ...options, timeoutMs: left };
+    return doorway.open(model, state === undefined ? options : { ...rest, state }, listener);
+  };
+}
 
-function readInputs(inputs: Parameters<typeof readValues>[0], binary: BinaryFrame | undefined): Values {
-  const values = readValues(inputs, binary);
+/** Throws OVERLOADED where a session ignores its credit: it ends, so that the input needs no place to wait. */
+function push(stream: Stream, session: SessionHandle, inputs: Values): void {
+  const steps = session.push(inputs);
+  const { id, credit } = stream;
+  if (steps > credit) {
+    throw new Fault("OVERLOADED", `session '${id}' pushed ${steps} inputs with a credit of ${credit}`);
+  }
+  stream.credit -= steps;
+}
+
+function readInputs(model: ModelInfo, inputs: ClientInputs, binary: BinaryFrame | undefined): Values {
+  const values = readValues(model, inputs, binary);
   if (binary && binary.left > 0) {
     throw new Fault("INVALID_REQUEST", `${binary.left} bytes of the frame belong to no tensor`);
   }
@@ -287,8 +350,4 @@ function optionsOf(message: {
     ...(seed === undefined ? {} : { seed }),
     ...(beam_width === undefined ? {} : { beamWidth: beam_width }),
   };
-}
-
-function round(ms: number): number {
-  return Math.round(ms * 1000) / 1000;
 }

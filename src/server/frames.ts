@@ -46,13 +46,12 @@ export class BinaryFrame implements BinaryData {
     return this.#bytes.length - this.#at;
   }
 
-  take(bytes: number): DataView {
+  take(bytes: number): Uint8Array {
     if (bytes > this.left) {
       throw new Fault("INVALID_INPUT", `a tensor wants ${bytes} bytes, the frame has ${this.left} left`);
     }
-    const view = new DataView(this.#bytes.buffer, this.#bytes.byteOffset + this.#at, bytes);
     this.#at += bytes;
-    return view;
+    return this.#bytes.subarray(this.#at - bytes, this.#at);
   }
 }
 

@@ -3,12 +3,16 @@ import { Fault } from "../core/faults.ts";
 
 const Id = z.string().min(1).max(128);
 
+/** Elements are checked where they are read, once. */
+const List = z.custom<readonly unknown[]>(Array.isArray, "expected an array");
+
 const Value = z.union([
   z.string(),
+  List,
   z.strictObject({
     datatype: z.string().max(8),
     shape: z.array(z.number().int().min(0)).max(8),
-    data: z.array(z.union([z.number(), z.boolean()])).optional(),
+    data: List.optional(),
     parameters: z.strictObject({ binary_data_size: z.number().int().min(0) }).optional(),
   }),
 ]);
@@ -45,6 +49,13 @@ const ClientMessage = z.discriminatedUnion("type", [
     version: z.string().optional(),
     parameters: Parameters.optional(),
     state: z.string().optional(),
+    grace_ms: z.number().min(0).optional(),
+  }),
+  z.strictObject({
+    type: z.literal("resume"),
+    id: Id,
+    token: z.string().min(1).max(64),
+    step: z.number().int().min(0),
   }),
   z.strictObject({ type: z.literal("push"), id: Id, inputs: Inputs }),
   z.strictObject({ type: z.literal("end"), id: Id }),
@@ -65,6 +76,7 @@ const ClientMessage = z.discriminatedUnion("type", [
 
 export type ClientMessage = z.infer<typeof ClientMessage>;
 export type ClientParameters = z.infer<typeof Parameters>;
+export type ClientInputs = z.infer<typeof Inputs>;
 
 /** Checks what a client sent. Throws INVALID_REQUEST that names the field. */
 export function checkMessage(json: unknown): ClientMessage {

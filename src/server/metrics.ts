@@ -1,16 +1,25 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { Runtime, RuntimeStats } from "../runtime/types.ts";
 import { engineMetrics } from "./engine-metrics.ts";
+import type { Evictions } from "./evictions.ts";
 import type { Sequences } from "./oip/sequences.ts";
 import type { Statistics } from "./oip/statistics.ts";
 import { requestMetrics } from "./request-metrics.ts";
+import type { Resumables } from "./resumables.ts";
+
+/** What the metrics are read from besides the runtime. */
+export interface Measured {
+  readonly connections: () => number;
+  readonly sequences: Sequences;
+  readonly statistics: Statistics;
+  readonly resumables: Resumables;
+  readonly evictions: Evictions;
+}
 
 /** What Prometheus sees of a runtime; read when it is asked for. */
 export function metricsOf(
   runtime: Runtime,
-  connections: () => number,
-  sequences: Sequences,
-  statistics: Statistics,
+  { connections, sequences, statistics, resumables, evictions }: Measured,
 ): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
@@ -44,6 +53,17 @@ export function metricsOf(
   );
   gauge("rows", "Rows of the last task, summed over engines.", () => runtime.stats().rows);
   gauge("sequences", "Open sequences of HTTP and gRPC.", () => sequences.size);
+  gauge("sessions_parked", "Sessions that wait for a client whose socket is gone.", () => resumables.parked);
+  new Counter({
+    name: "cellbatch_evictions_total",
+    help: "Sessions and sequences that the server ended, by reason.",
+    labelNames: ["reason"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [reason, count] of evictions.counts) this.inc({ reason }, count);
+    },
+  });
   new Counter({
     name: "cellbatch_sequences_ended_total",
     help: "Sequences that ended before their clients said so, by reason.",

@@ -18,6 +18,8 @@ export class Outbox {
   readonly #pace: { pause(): void; resume(): void };
   #slow: NodeJS.Timeout | undefined;
   #corked = false;
+  /** Bytes of answers that were made while the reader was behind, other than outputs. */
+  #late = 0;
 
   constructor(ws: WebSocket, socket: Duplex, limits: OutboxLimits, pace: { pause(): void; resume(): void }) {
     this.#ws = ws;
@@ -42,8 +44,13 @@ export class Outbox {
         this.#socket.uncork();
       });
     }
-    this.#ws.send(chunks ? binaryFrame(message, chunks) : JSON.stringify(message));
-    if (this.#slow === undefined && this.#ws.bufferedAmount > this.#limits.bufferedBytes) this.#fallBehind();
+    const frame = chunks ? binaryFrame(message, chunks) : JSON.stringify(message);
+    this.#ws.send(frame);
+    // Outputs stop once their streams are paused; what a reader that is behind still asks for must not pile up either.
+    if (this.#slow && message.type !== "output" && message.type !== "done") this.#late += frame.length;
+    if (this.#late > this.#limits.bufferedBytes) this.#giveUp("asked on without reading the answers");
+    else if (this.#slow === undefined && this.#ws.bufferedAmount > this.#limits.bufferedBytes)
+      this.#fallBehind();
   }
 
   close(): void {
@@ -53,16 +60,21 @@ export class Outbox {
   #fallBehind(): void {
     this.#pace.pause();
     this.#slow = setTimeout(() => {
-      this.#ws.close(1008, `did not read for ${this.#limits.slowMs} ms`);
-      // A peer that does not read does not answer the close either.
-      setTimeout(() => this.#ws.terminate(), CLOSE_MS).unref();
+      this.#giveUp(`did not read for ${this.#limits.slowMs} ms`);
     }, this.#limits.slowMs);
+  }
+
+  #giveUp(why: string): void {
+    this.#ws.close(1008, why);
+    // A peer that does not read does not answer the close either.
+    setTimeout(() => this.#ws.terminate(), CLOSE_MS).unref();
   }
 
   #drained(): void {
     if (this.#slow === undefined || this.#ws.bufferedAmount > this.#limits.bufferedBytes / 2) return;
     clearTimeout(this.#slow);
     this.#slow = undefined;
+    this.#late = 0;
     this.#pace.resume();
   }
 }

@@ -2,6 +2,8 @@ import type { FaultCode } from "../core/faults.ts";
 
 /** Messages of subprotocol `cellbatch.v1`; docs/protocol.md says what they mean. Types only: clients share this file. */
 export const SUBPROTOCOL = "cellbatch.v1";
+/** Before a key, a second subprotocol: browsers cannot send an `Authorization` header with a WebSocket. */
+export const KEY_SUBPROTOCOL = "cellbatch.key.";
 
 export interface WireTensor {
   readonly datatype: string;
@@ -33,7 +35,9 @@ export type ServerMessage =
   | {
       readonly type: "opened";
       readonly id: string;
-      readonly limits: { readonly idle_ms: number; readonly inputs: number };
+      readonly limits: { readonly idle_ms: number; readonly inputs: number; readonly grace_ms?: number };
+      /** Of a session that outlives its socket: takes it up again, with how many inputs came and steps were done. */
+      readonly resume?: { readonly token: string; readonly received: number; readonly step: number };
     }
   | { readonly type: "credit"; readonly id: string; readonly inputs: number }
   | { readonly type: "output"; readonly id: string; readonly step: number; readonly outputs: WireValues }

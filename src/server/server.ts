@@ -1,6 +1,11 @@
-import { randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import type { AddressInfo } from "node:net";
+import type { Server as TlsServer } from "node:tls";
 import type { Runtime } from "../runtime/types.ts";
+import type { KeyEntry } from "./access/key-file.ts";
+import { Keyring } from "./access/keyring.ts";
+import { Origins } from "./access/origins.ts";
+import { type Eviction, Evictions } from "./evictions.ts";
 import type { Grpc } from "./grpc/server.ts";
 import { createApp, type HttpLimits } from "./http/app.ts";
 import { addBodies, addInferRoutes } from "./http/infer-routes.ts";
@@ -13,10 +18,21 @@ import { Inference } from "./oip/inference.ts";
 import { fixedRepository, type Repository } from "./oip/repository.ts";
 import { type SequenceLimits, Sequences } from "./oip/sequences.ts";
 import { counted, type Served, Statistics } from "./oip/statistics.ts";
+import { OpenSessions } from "./open-sessions.ts";
+import { type ResumableLimits, Resumables } from "./resumables.ts";
 import { openSockets, type SocketLimits } from "./sockets.ts";
 import { addSpans } from "./spans.ts";
 
-export interface ServerLimits extends SocketLimits, HttpLimits, SequenceLimits {}
+export interface ServerLimits extends SocketLimits, HttpLimits, SequenceLimits, ResumableLimits {
+  /** Sessions that may be open over all sockets; past it one of a lower class gives way. @default 8192 */
+  readonly sessions: number;
+}
+
+/** A certificate with its chain and its private key, as PEM. */
+export interface Tls {
+  readonly cert: string | Buffer;
+  readonly key: string | Buffer;
+}
 
 export interface ServerSettings {
   readonly runtime: Runtime;
@@ -33,6 +49,18 @@ export interface ServerSettings {
   readonly version?: string;
   /** The latest decisions about buffers, oldest first, for `GET /v2/decisions`. @default none */
   readonly decisions?: () => readonly unknown[];
+  /** Keys that callers need, over every door. @default anybody may call */
+  readonly keys?: readonly KeyEntry[];
+  /** Whether `/metrics` needs no key. @default false */
+  readonly openMetrics?: boolean;
+  /** For HTTPS, WSS and gRPC over TLS. @default no encryption */
+  readonly tls?: Tls;
+  /** Origins whose pages may call besides this server's own; "*" for all. @default none */
+  readonly allowedOrigins?: readonly string[];
+  /** Whether WebSocket messages of 1 KiB and more are compressed for clients that offer it. @default false */
+  readonly compression?: boolean;
+  /** Hears of every session and sequence that the server ended. @default nobody */
+  readonly evicted?: (eviction: Eviction) => void;
   /** Hears of errors that are no faults; their clients are told "internal error". @default nobody */
   readonly unexpected?: (error: unknown) => void;
   /** Hears of every request, session and request of a sequence once it has ended. @default nobody */
@@ -45,6 +73,8 @@ export interface Server {
   readonly host: string;
   readonly port: number;
   readonly grpcPort?: number;
+  /** Takes other keys or another certificate from now on; sockets whose key is gone are closed. Throws where the certificate is none. */
+  reload(changes: { readonly keys?: readonly KeyEntry[]; readonly tls?: Tls }): void;
   /** Refuses new work, lets what runs finish for up to `drainMs` (default 10 000), hands back sessions, closes. */
   close(drainMs?: number): Promise<void>;
 }
@@ -62,12 +92,15 @@ const DEFAULTS: ServerLimits = {
   requestMs: 60_000,
   sequences: 4096,
   sequenceRequests: 64,
+  sessions: 8192,
+  graceMs: 60_000,
+  parked: 1024,
 };
 
 /** Serves a runtime over WebSocket and HTTP, and gRPC where it has a port. Rejects where a port cannot be had. Does not close the runtime. */
 export async function startServer(settings: ServerSettings): Promise<Server> {
   const { runtime, host = "127.0.0.1", port = 8080, version = "0", unexpected = () => {} } = settings;
-  const { grpcPort, repository = fixedRepository(runtime) } = settings;
+  const { grpcPort, repository = fixedRepository(runtime), tls, evicted = () => {} } = settings;
   const limits = { ...DEFAULTS, ...settings.limits };
   let ready = true;
   const isReady = () => ready && repository.isReady();
@@ -76,12 +109,27 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   if (settings.ended) statistics.observe(settings.ended);
   await addSpans(statistics, version);
   const doorway = counted(runtime, statistics);
-  const sequences = new Sequences(runtime, statistics, limits);
+  const evictions = new Evictions(evicted);
+  const keyring = new Keyring(settings.keys);
+  const origins = new Origins(settings.allowedOrigins ?? [], host);
+  const sequences = new Sequences(runtime, statistics, evictions, limits);
   const inference = new Inference(doorway, sequences, randomUUID);
-  const app = await createApp(limits, { version, unexpected });
-  const sockets = openSockets(app.server, doorway, limits, isOpen);
-  const registry = metricsOf(runtime, () => sockets.size, sequences, statistics);
-  const door = { doorway, inference, repository, statistics, limits, version, isReady, unexpected };
+  const app = await createApp(limits, { version, unexpected, keyring, origins, tls });
+  const sessions = new OpenSessions(limits.sessions);
+  const resumables = new Resumables(limits, evictions, () => randomBytes(18).toString("base64url"));
+  const sockets = openSockets(
+    app.server,
+    { doorway, limits, sessions, resumables, evictions, unexpected },
+    { limits, keyring, origins, isReady: isOpen, compression: settings.compression === true },
+  );
+  const registry = metricsOf(runtime, {
+    connections: () => sockets.size,
+    sequences,
+    statistics,
+    resumables,
+    evictions,
+  });
+  const door = { doorway, inference, repository, statistics, limits, version, isReady, keyring, unexpected };
   addBodies(app, limits);
   addServerRoutes(app, door);
   addModelRoutes(app, door);
@@ -91,7 +139,8 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   }));
   addWatchRoutes(app, runtime, limits);
   addPageRoutes(app);
-  app.get("/metrics", { schema: { hide: true } }, async (_, reply) =>
+  const metricsRoute = { schema: { hide: true }, config: { isOpen: settings.openMetrics === true } };
+  app.get("/metrics", metricsRoute, async (_, reply) =>
     reply.type(registry.contentType).send(await registry.metrics()),
   );
   const closeAll = async () => {
@@ -103,7 +152,7 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   try {
     if (grpcPort !== undefined) {
       const { startGrpc } = await import("./grpc/server.ts");
-      grpc = await startGrpc(host, grpcPort, door);
+      grpc = await startGrpc(host, grpcPort, door, tls);
     }
     await app.listen({ host, port });
   } catch (error) {
@@ -123,7 +172,13 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
     await closeAll();
   };
   const bound = { host, port: (app.server.address() as AddressInfo).port };
-  return { ...bound, ...(grpc ? { grpcPort: grpc.port } : {}), close };
+  const reload: Server["reload"] = ({ keys, tls: next }) => {
+    if (next) (app.server as unknown as TlsServer).setSecureContext(next);
+    if (!keys) return;
+    keyring.replace(keys);
+    sockets.closeRevoked();
+  };
+  return { ...bound, ...(grpc ? { grpcPort: grpc.port } : {}), reload, close };
 }
 
 const DRAIN_CHECK_MS = 10;

@@ -1,10 +1,11 @@
-import type { Server as HttpServer, IncomingMessage } from "node:http";
+import type { Server as HttpServer } from "node:http";
 import type { Duplex } from "node:stream";
-import { type WebSocket, WebSocketServer } from "ws";
-import type { Runtime } from "../runtime/types.ts";
-import { Connection, type ConnectionLimits } from "./connection.ts";
+import { WebSocket, WebSocketServer } from "ws";
+import type { Caller } from "./access/caller.ts";
+import { Connection, type ConnectionLimits, type Shared } from "./connection.ts";
 import { Outbox, type OutboxLimits } from "./outbox.ts";
 import { SUBPROTOCOL } from "./protocol.ts";
+import { type Door, knock } from "./upgrade.ts";
 
 export interface SocketLimits extends ConnectionLimits, OutboxLimits {
   /** Longest frame. @default 16 MiB */
@@ -15,6 +16,12 @@ export interface SocketLimits extends ConnectionLimits, OutboxLimits {
   readonly pingMs: number;
 }
 
+export interface SocketSettings extends Door {
+  readonly limits: SocketLimits;
+  /** Whether frames of 1 KiB and more are compressed for clients that offer it. */
+  readonly compression: boolean;
+}
+
 /** The WebSocket door of an HTTP server. */
 export interface Sockets {
   readonly size: number;
@@ -22,40 +29,56 @@ export interface Sockets {
   isBusy(): boolean;
   /** Tells clients to finish, and hands back their sessions. */
   goAway(): void;
+  /** Closes those whose key was removed. */
+  closeRevoked(): void;
   /** Ends what is still open with SHUTTING_DOWN, closes all, and resolves once they are gone. */
   close(): Promise<void>;
 }
 
-/** Takes upgrades of `http` for `GET /v1/stream`, while `isReady`. */
-export function openSockets(
-  http: HttpServer,
-  runtime: Pick<Runtime, "submit" | "open">,
-  limits: SocketLimits,
-  isReady: () => boolean,
-): Sockets {
-  const connections = new Map<WebSocket, Connection>();
+/** A socket that says when its closing begins, which may be long before its last bytes are taken. */
+class TellingSocket extends WebSocket {
+  override close(code?: number, reason?: string | Buffer): void {
+    super.close(code, reason);
+    this.emit("closing");
+  }
+}
+
+/** Takes upgrades of `http` for `GET /v1/stream`. */
+export function openSockets(http: HttpServer, shared: Shared, settings: SocketSettings): Sockets {
+  const { limits, compression } = settings;
+  const connections = new Map<WebSocket, { readonly connection: Connection; readonly caller: Caller }>();
   const sockets = new WebSocketServer({
     noServer: true,
+    WebSocket: TellingSocket,
     maxPayload: limits.frameBytes,
-    perMessageDeflate: false,
-    handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
+    perMessageDeflate: compression && DEFLATE,
+    handleProtocols: () => SUBPROTOCOL,
   });
   http.on("upgrade", (request, socket, head) => {
     socket.on("error", () => socket.destroy());
-    const refusal = refusalOf(request, isReady(), connections.size >= limits.connections);
-    if (refusal) {
-      socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+    const answer = knock(settings, request, connections.size >= limits.connections);
+    if ("refusal" in answer) {
+      socket.end(answer.refusal);
       return;
     }
-    sockets.handleUpgrade(request, socket, head, (ws) => connect(ws, socket));
+    sockets.handleUpgrade(request, socket, head, (ws) => connect(ws, socket, answer.caller));
   });
   const alive = new WeakSet<WebSocket>();
-  const connect = (ws: WebSocket, socket: Duplex) => {
+  const connect = (ws: WebSocket, socket: Duplex, caller: Caller) => {
+    const connection = new Connection(shared, caller, (pace) => new Outbox(ws, socket, limits, pace));
+    const leave = () => connection.leave();
+    ws.on("message", (data, isBinary) => connection.hear(data as Buffer, isBinary));
     ws.on("error", () => ws.terminate());
     ws.on("pong", () => alive.add(ws));
-    ws.on("close", () => connections.delete(ws));
+    ws.on("closing", leave);
+    // A peer that has shut its side down may still read for long, but nothing more can come from it.
+    socket.on("end", leave);
+    ws.on("close", () => {
+      leave();
+      connections.delete(ws);
+    });
     alive.add(ws);
-    connections.set(ws, new Connection(ws, runtime, limits, (pace) => new Outbox(ws, socket, limits, pace)));
+    connections.set(ws, { connection, caller });
   };
   const pings = setInterval(() => {
     for (const ws of connections.keys()) {
@@ -65,42 +88,53 @@ export function openSockets(
     }
   }, limits.pingMs);
   const sweeps = setInterval(() => {
-    for (const connection of connections.values()) connection.evictIdle(performance.now() - limits.idleMs);
+    const now = performance.now();
+    for (const { connection } of connections.values()) connection.evictIdle(now - limits.idleMs);
   }, limits.idleMs / 4);
+  const graces = setInterval(() => shared.resumables.sweep(performance.now()), GRACE_CHECK_MS);
   return {
     get size() {
       return connections.size;
     },
-    isBusy: () => [...connections.values()].some(({ size }) => size > 0),
+    isBusy: () => [...connections.values()].some(({ connection }) => connection.size > 0),
     goAway: () => {
       clearInterval(sweeps);
-      for (const connection of connections.values()) {
+      for (const { connection } of connections.values()) {
         connection.goAway();
         connection.evictSessions("shutdown");
       }
     },
+    closeRevoked: () => {
+      for (const [ws, { caller }] of connections) {
+        if (caller.isRevoked) ws.close(POLICY, "the key was removed");
+      }
+    },
     close: async () => {
       clearInterval(pings);
-      for (const [ws, connection] of connections) {
+      clearInterval(graces);
+      for (const [ws, { connection }] of connections) {
         connection.abandon();
-        ws.close(1001, "the server is shutting down");
+        ws.close(GOING_AWAY, "the server is shutting down");
       }
       const late = setTimeout(() => {
         for (const ws of connections.keys()) ws.terminate();
       }, CLOSE_MS);
       while (connections.size > 0) await new Promise((resolve) => setTimeout(resolve, CLOSE_CHECK_MS));
       clearTimeout(late);
+      shared.resumables.close();
     },
   };
 }
 
+/** Small messages cost more to compress than they save; no dictionary is kept between messages, which would cost 100s of kB a socket. */
+const DEFLATE = {
+  threshold: 1024,
+  serverNoContextTakeover: true,
+  clientNoContextTakeover: true,
+  zlibDeflateOptions: { level: 1 },
+} as const;
+const POLICY = 1008;
+const GOING_AWAY = 1001;
 const CLOSE_MS = 1000;
 const CLOSE_CHECK_MS = 10;
-
-/** Why an upgrade is refused, as an HTTP status line; undefined where it is not. */
-function refusalOf(request: IncomingMessage, ready: boolean, full: boolean): string | undefined {
-  if (request.url?.split("?")[0] !== "/v1/stream") return "404 Not Found";
-  if (!ready || full) return "503 Service Unavailable";
-  const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
-  return offered.includes(SUBPROTOCOL) ? undefined : "400 Bad Request";
-}
+const GRACE_CHECK_MS = 1000;

@@ -1,67 +1,50 @@
 import { Fault } from "../core/faults.ts";
-import type { Tensor } from "../core/tensor.ts";
-import type { Value, Values } from "../runtime/types.ts";
-import { datatypeOf, datatypes, wireNames } from "./datatypes.ts";
+import type { ModelInfo, Values } from "../runtime/types.ts";
+import { wireNames } from "./datatypes.ts";
+import type { ClientInputs } from "./messages.ts";
+import { inputOf } from "./oip/plain-inputs.ts";
+import { readInputs } from "./oip/read-tensors.ts";
+import type { InputTensor, TensorSource } from "./oip/types.ts";
 import type { WireTensor, WireValues } from "./protocol.ts";
 
 /** Where the values of a binary frame come from, in order. */
 export interface BinaryData {
-  take(bytes: number): DataView;
+  take(bytes: number): Uint8Array;
 }
 
-type WireInputs = Readonly<
-  Record<
-    string,
-    | string
-    | {
-        readonly datatype: string;
-        readonly shape: readonly number[];
-        readonly data?: readonly (number | boolean)[] | undefined;
-        readonly parameters?: { readonly binary_data_size: number } | undefined;
-      }
-  >
->;
-
-/** The values of a message. Throws INVALID_INPUT that names the input and the value. */
-export function readValues(inputs: WireInputs, binary: BinaryData | undefined): Values {
-  const values: Record<string, Value> = {};
-  for (const [name, value] of Object.entries(inputs)) {
-    values[name] = typeof value === "string" ? value : readTensor(name, value, binary);
-  }
-  return values;
+/** The values of a message for a model. Throws INVALID_INPUT that names the input and the value. */
+export function readValues(model: ModelInfo, inputs: ClientInputs, binary: BinaryData | undefined): Values {
+  const tensors = Object.entries(inputs).map(([name, value]): InputTensor => {
+    if (typeof value === "string") return inputOf({ name, type: "text", shape: [] }, value);
+    if (!isTensor(value)) return inputOf(specOf(model, name), value);
+    const { datatype, shape } = value;
+    return { name, datatype, shape, source: sourceOf(name, value, binary) };
+  });
+  return readInputs(model, tensors).values;
 }
 
-function readTensor(
+type ClientValue = ClientInputs[string];
+type ClientTensor = Exclude<ClientValue, string | readonly unknown[]>;
+
+function isTensor(value: Exclude<ClientValue, string>): value is ClientTensor {
+  return !Array.isArray(value);
+}
+
+/** What a plain list stands for; any tensor where the model has no such input, which is then refused by name. */
+function specOf({ inputs }: ModelInfo, name: string): ModelInfo["inputs"][number] {
+  return inputs.find((one) => one.name === name) ?? { name, type: "float32", shape: [] };
+}
+
+function sourceOf(
   name: string,
-  wire: Exclude<WireInputs[string], string>,
+  { data, parameters }: ClientTensor,
   binary: BinaryData | undefined,
-): Tensor {
+): TensorSource {
   const refuse = (why: string) => new Fault("INVALID_INPUT", `input '${name}' ${why}`);
-  const { datatype, shape, data, parameters } = wire;
-  const type = datatypeOf(datatype);
-  if (!type) {
-    throw refuse(`has datatype '${datatype}', expected one of ${Object.keys(datatypes).join(", ")}`);
-  }
-  const count = shape.reduce((product, dim) => product * dim, 1);
-  const given = data ? data.length : (parameters?.binary_data_size ?? 0) / type.bytes;
-  if ((data === undefined) === (parameters === undefined))
-    throw refuse("needs either data or a binary_data_size");
-  if (data && !type.inJson) throw refuse(`is ${datatype}, which only a binary frame can carry`);
-  if (given !== count) throw refuse(`has ${given} values, its shape [${shape.join(", ")}] needs ${count}`);
-  const view = parameters ? takeBinary(name, parameters.binary_data_size, binary) : undefined;
-  const values = type.to === "float32" ? new Float32Array(count) : new Int32Array(count);
-  for (let i = 0; i < count; i++) {
-    const value = view ? type.read(view, i * type.bytes) : Number(data![i]);
-    const fits = type.to === "float32" ? Number.isFinite(Math.fround(value)) : value === (value | 0);
-    if (!fits) throw refuse(`holds ${value} at ${i}, which is no finite ${type.to}`);
-    values[i] = value;
-  }
-  return { dtype: type.to, shape, data: values } as Tensor;
-}
-
-function takeBinary(name: string, bytes: number, binary: BinaryData | undefined): DataView {
-  if (binary) return binary.take(bytes);
-  throw new Fault("INVALID_INPUT", `input '${name}' has a binary_data_size in a text frame`);
+  if (data && !parameters) return { kind: "values", values: data };
+  if (data || !parameters) throw refuse("needs either data or a binary_data_size");
+  if (!binary) throw refuse("has a binary_data_size in a text frame");
+  return { kind: "bytes", bytes: binary.take(parameters.binary_data_size) };
 }
 
 /** Values for a client, and the bytes that follow them in a binary frame. */

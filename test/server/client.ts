@@ -1,4 +1,4 @@
-import { WebSocket } from "ws";
+import { type ClientOptions, WebSocket } from "ws";
 
 export type Message = Record<string, unknown> & { readonly type: string };
 
@@ -22,8 +22,13 @@ export class TestClient {
     });
   }
 
-  static async open(port: number): Promise<TestClient> {
-    const ws = new WebSocket(`ws://127.0.0.1:${port}/v1/stream`, "cellbatch.v1");
+  static async open(
+    port: number,
+    protocols: string | string[] = "cellbatch.v1",
+    options: ClientOptions = {},
+  ): Promise<TestClient> {
+    const scheme = options.ca ? "wss" : "ws";
+    const ws = new WebSocket(`${scheme}://127.0.0.1:${port}/v1/stream`, protocols, options);
     const client = new TestClient(ws);
     await new Promise((resolve, reject) => {
       ws.once("open", resolve);
@@ -43,6 +48,14 @@ export class TestClient {
     const past = this.messages.find(matches);
     if (past) return Promise.resolve(past);
     return new Promise((resolve) => this.#waiting.push({ matches, resolve }));
+  }
+
+  /** Sends a message in a binary frame, with the bytes of its tensors. */
+  sendBinary(message: object, bytes: Buffer): void {
+    const json = Buffer.from(JSON.stringify(message));
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(json.length);
+    this.ws.send(Buffer.concat([length, json, bytes]));
   }
 
   closed(): Promise<number> {

@@ -111,6 +111,7 @@ async function answers(path: string, init: RequestInit): Promise<void> {
   // Not supported, full, and too late are refusals; anything else of 500 and above is our mistake.
   if (reply.status >= 500) expect([501, 503, 504], `${init.method} ${path}: ${text}`).toContain(reply.status);
   if (reply.status >= 400) expect(JSON.parse(text)).toEqual({ error: expect.any(String) });
+  expect(text).not.toMatch(/\n\s+at /);
   expect(unexpected).toEqual([]);
 }
 
@@ -142,7 +143,7 @@ describe("every route of the documentation", () => {
       );
     }
     await expect.poll(() => runtime.stats().active, { timeout: 5000 }).toBe(0);
-  });
+  }, 120_000);
 });
 
 describe("the framing of binary tensors", () => {
@@ -195,5 +196,5 @@ describe("the framing of binary tensors", () => {
       ),
       { numRuns: 400 },
     );
-  });
+  }, 120_000);
 });

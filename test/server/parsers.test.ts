@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { samplesOfWav } from "../../src/cli/wav.ts";
 import { Fault } from "../../src/core/faults.ts";
 import { packState, unpackState } from "../../src/runtime/state.ts";
+import type { ModelInfo } from "../../src/runtime/types.ts";
 import { binaryFrame, parseFrame } from "../../src/server/frames.ts";
 import { checkMessage } from "../../src/server/messages.ts";
 import { readValues, writeValues } from "../../src/server/tensors.ts";
@@ -16,6 +17,21 @@ function answersOrFaults(parse: () => unknown): void {
     expect(error).toBeInstanceOf(Fault);
   }
 }
+
+/** A model whose inputs take any number of values. */
+const taking = (...inputs: ModelInfo["inputs"][number][]): ModelInfo => ({
+  name: "m",
+  version: "1",
+  description: "",
+  program: "session",
+  streaming: true,
+  inputs,
+  outputs: [],
+  cells: [],
+});
+const floats = (name: string) => ({ name, type: "float32" as const, shape: [-1] });
+const integers = (name: string) => ({ name, type: "int32" as const, shape: [-1] });
+const text = { name: "text", type: "text" as const, shape: [] };
 
 const finite = fc.float({ noNaN: true, noDefaultInfinity: true });
 
@@ -37,6 +53,7 @@ describe("a frame", () => {
   });
 
   it("carries tensors there and back, bit for bit, in binary", () => {
+    const target = taking(floats("a"), integers("b"), text);
     fc.assert(
       fc.property(
         fc.array(finite, { maxLength: 20 }),
@@ -47,8 +64,8 @@ describe("a frame", () => {
           const chunks: Uint8Array[] = [];
           const outputs = writeValues({ a, b, text: "é" }, chunks);
           const frame = parseFrame(binaryFrame({ type: "output", id: "1", step: 0, outputs }, chunks), true);
-          const json = frame.json as { outputs: Parameters<typeof readValues>[0] };
-          expect(readValues(json.outputs, frame.binary)).toEqual({ a, b, text: "é" });
+          const json = frame.json as { outputs: Parameters<typeof readValues>[1] };
+          expect(readValues(target, json.outputs, frame.binary)).toEqual({ a, b, text: "é" });
           expect(frame.binary!.left).toBe(0);
         },
       ),
@@ -64,19 +81,49 @@ describe("a frame", () => {
   it("whose tensor wants more bytes than there are is refused", () => {
     const frame = parseFrame(Buffer.from([2, 0, 0, 0, 123, 125, 9]), true);
     const x = { datatype: "FP32", shape: [1], parameters: { binary_data_size: 4 } };
-    expect(() => readValues({ x }, frame.binary)).toThrow(/wants 4 bytes, the frame has 1 left/);
+    expect(() => readValues(taking(floats("x")), { x }, frame.binary)).toThrow(
+      /wants 4 bytes, the frame has 1 left/,
+    );
   });
 });
 
 describe("a value of another datatype", () => {
   it.each(["INT64", "UINT8", "BOOL", "FP64"])("%s is converted at the door", (datatype) => {
-    const { x } = readValues({ x: { datatype, shape: [2], data: [1, 0] } }, undefined);
+    const { x } = readValues(taking(floats("x")), { x: { datatype, shape: [2], data: [1, 0] } }, undefined);
     expect([...(x as { data: Int32Array }).data]).toEqual([1, 0]);
   });
 
   it("that int32 cannot hold is refused with its place", () => {
     const x = { datatype: "INT64", shape: [2], data: [1, 2 ** 40] };
-    expect(() => readValues({ x }, undefined)).toThrow(/'x' holds 1099511627776 at 1/);
+    expect(() => readValues(taking(integers("x")), { x }, undefined)).toThrow(
+      /'x' of datatype INT64 holds 1099511627776 at 1/,
+    );
+  });
+});
+
+describe("a value without a datatype", () => {
+  it("is text, or a list of what the model declares, nested as its axes", () => {
+    const model = taking(integers("token"), { name: "x", type: "float32", shape: [-1, 2] }, text);
+    const x = [
+      [1, 2],
+      [3, 4],
+    ];
+    expect(readValues(model, { token: [1, 2, 3], x, text: "é" }, undefined)).toEqual({
+      token: { dtype: "int32", shape: [3], data: Int32Array.of(1, 2, 3) },
+      x: { dtype: "float32", shape: [2, 2], data: Float32Array.of(1, 2, 3, 4) },
+      text: "é",
+    });
+    expect(() => readValues(model, { token: [1, "2"] }, undefined)).toThrow(/'token'.*"2" at 1/);
+    expect(() => readValues(model, { token: [1, 0.5] }, undefined)).toThrow(/'token'.*0.5 at 1.*no integer/);
+  });
+
+  it("may be text as BYTES, in JSON and in bytes", () => {
+    const bytes = Buffer.from([3, 0, 0, 0, 0x61, 0xc3, 0xa9]);
+    const frame = parseFrame(Buffer.concat([Buffer.from([2, 0, 0, 0, 123, 125]), bytes]), true);
+    const binary = { datatype: "BYTES", shape: [1], parameters: { binary_data_size: 7 } };
+    expect(readValues(taking(text), { text: binary }, frame.binary)).toEqual({ text: "aé" });
+    const json = { datatype: "BYTES", shape: [1], data: ["aé"] };
+    expect(readValues(taking(text), { text: json }, undefined)).toEqual({ text: "aé" });
   });
 });
 

@@ -1,7 +1,7 @@
 import { Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { Fault, faults } from "../../core/faults.ts";
 
-const RETRY_AFTER_MS = "500";
+const RETRY_AFTER_MS = 500;
 
 /** What a thrown error says to a gRPC client: the status and the sentence of its fault, and nothing of our insides. */
 export function failureOf(
@@ -14,6 +14,6 @@ export function failureOf(
     return { code: status.INTERNAL, details: "internal error", metadata };
   }
   const { grpc, retry } = faults[error.code];
-  if (retry) metadata.set("grpc-retry-pushback-ms", RETRY_AFTER_MS);
+  if (retry) metadata.set("grpc-retry-pushback-ms", `${Math.ceil(error.retryAfterMs ?? RETRY_AFTER_MS)}`);
   return { code: grpc, details: error.message, metadata };
 }

@@ -1,6 +1,7 @@
 import {
   Server as GrpcServer,
   type handleUnaryCall,
+  type Metadata,
   ServerCredentials,
   type ServerUnaryCall,
   type ServerWritableStream,
@@ -8,6 +9,8 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { Fault } from "../../core/faults.ts";
+import type { Caller } from "../access/caller.ts";
+import type { Keyring } from "../access/keyring.ts";
 import type { Inference } from "../oip/inference.ts";
 import { configOf, extensions, metadataOf, modelOf } from "../oip/metadata.ts";
 import { refuseReserved } from "../oip/parameters.ts";
@@ -29,6 +32,7 @@ export interface GrpcDoor {
   /** Of this server, for its metadata. */
   readonly version: string;
   readonly isReady: () => boolean;
+  readonly keyring: Keyring;
   readonly unexpected: (error: unknown) => void;
 }
 
@@ -39,7 +43,12 @@ export interface Grpc {
 }
 
 /** Serves `inference.GRPCInferenceService` and the standard health service. Rejects where the port cannot be had. */
-export async function startGrpc(host: string, port: number, door: GrpcDoor): Promise<Grpc> {
+export async function startGrpc(
+  host: string,
+  port: number,
+  door: GrpcDoor,
+  tls?: { readonly cert: string | Buffer; readonly key: string | Buffer },
+): Promise<Grpc> {
   const { inference, health } = loadServices();
   const streams = new Set<{ readonly end: () => void }>();
   const watchers = new HealthWatchers(door.isReady);
@@ -51,7 +60,7 @@ export async function startGrpc(host: string, port: number, door: GrpcDoor): Pro
   server.addService(health, healthOf(watchers, streams));
   const address = `${host.includes(":") ? `[${host}]` : host}:${port}`;
   const bound = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (cause, taken) => {
+    server.bindAsync(address, credentialsOf(tls), (cause, taken) => {
       if (!cause) return resolve(taken);
       const message = `port ${port} of ${host} for gRPC cannot be had: ${cause.message}`;
       reject(new Fault("INTERNAL", message, { cause }));
@@ -71,6 +80,17 @@ export async function startGrpc(host: string, port: number, door: GrpcDoor): Pro
 
 const CLOSE_MS = 1000;
 
+function credentialsOf(tls: Parameters<typeof startGrpc>[3]): ServerCredentials {
+  if (!tls) return ServerCredentials.createInsecure();
+  const pair = { cert_chain: Buffer.from(tls.cert), private_key: Buffer.from(tls.key) };
+  return ServerCredentials.createSsl(null, [pair], false);
+}
+
+/** Whose key a call's metadata holds, as `authorization: Bearer <key>`. Throws UNAUTHORIZED. */
+function callerOf(keyring: Keyring, metadata: Metadata): Caller {
+  return keyring.callerOfHeader(metadata.get("authorization")[0]?.toString());
+}
+
 interface OfModel {
   readonly name: string;
   readonly version: string;
@@ -82,53 +102,79 @@ interface OfRepository {
 }
 
 function inferenceOf(door: GrpcDoor, streams: Set<{ end: () => void }>): UntypedServiceImplementation {
-  const { doorway, inference, repository, statistics, limits, version, isReady, unexpected } = door;
+  const { doorway, inference, repository, statistics, limits, version, isReady, keyring, unexpected } = door;
   const unary =
     <Request>(
-      answer: (request: Request, call: ServerUnaryCall<Request, object>) => object | Promise<object>,
+      answer: (
+        request: Request,
+        caller: Caller,
+        call: ServerUnaryCall<Request, object>,
+      ) => object | Promise<object>,
     ): handleUnaryCall<Request, object> =>
     async (call, callback) => {
       try {
-        callback(null, await answer(call.request, call));
+        callback(null, await answer(call.request, callerOf(keyring, call.metadata), call));
       } catch (error) {
         callback(failureOf(error, unexpected));
       }
     };
-  const find = ({ name, version: wanted }: OfModel) => modelOf(doorway, name, wanted);
+  const find = ({ name, version: wanted }: OfModel, caller: Caller) =>
+    modelOf(caller.guard(doorway), name, wanted);
   return {
-    ServerLive: unary(() => ({ live: true })),
-    ServerReady: unary(() => ({ ready: isReady() })),
+    // Open to all, as over HTTP.
+    ServerLive: ((_, callback) => callback(null, { live: true })) satisfies handleUnaryCall<unknown, object>,
+    ServerReady: ((_, callback) => callback(null, { ready: isReady() })) satisfies handleUnaryCall<
+      unknown,
+      object
+    >,
     ServerMetadata: unary(() => ({ name: "cellbatch", version, extensions })),
-    ModelReady: unary(({ name, version: wanted }: OfModel) => ({
-      ready: doorway.models.some((model) => model.name === name && (!wanted || wanted === model.version)),
+    ModelReady: unary(({ name, version: wanted }: OfModel, caller) => ({
+      ready: caller
+        .guard(doorway)
+        .models.some((model) => model.name === name && (!wanted || wanted === model.version)),
     })),
-    ModelMetadata: unary((request: OfModel) => metadataOf(find(request), doorway)),
-    ModelConfig: unary((request: OfModel) => ({ config: configOf(find(request), doorway, limits) })),
-    ModelStatistics: unary((request: OfModel) => {
-      const models = request.name === "" ? doorway.models : [find(request)];
+    ModelMetadata: unary((request: OfModel, caller) =>
+      metadataOf(find(request, caller), caller.guard(doorway)),
+    ),
+    ModelConfig: unary((request: OfModel, caller) => ({
+      config: configOf(find(request, caller), caller.guard(doorway), limits),
+    })),
+    ModelStatistics: unary((request: OfModel, caller) => {
+      const models = request.name === "" ? caller.guard(doorway).models : [find(request, caller)];
       return { model_stats: models.map((model) => statistics.of(model.name, model.version)) };
     }),
-    RepositoryIndex: unary(({ ready }: { readonly ready: boolean }) => ({
-      models: repository.index().filter(({ state }) => !ready || state === "READY"),
+    RepositoryIndex: unary(({ ready }: { readonly ready: boolean }, caller) => ({
+      models: repository
+        .index()
+        .filter(({ name, state }) => caller.mayUse(name) && (!ready || state === "READY")),
     })),
-    RepositoryModelLoad: unary(async ({ model_name, parameters }: OfRepository) => {
+    RepositoryModelLoad: unary(async ({ model_name, parameters }: OfRepository, caller) => {
+      caller.checkAdmin("load models");
       refuseOverrides(model_name, Object.keys(parameters));
       await repository.load(model_name);
       return {};
     }),
-    RepositoryModelUnload: unary(async ({ model_name }: OfRepository) => {
+    RepositoryModelUnload: unary(async ({ model_name }: OfRepository, caller) => {
+      caller.checkAdmin("unload models");
       await repository.unload(model_name);
       return {};
     }),
-    ModelInfer: unary(async (wire: WireRequest, call) => {
+    ModelInfer: unary(async (wire: WireRequest, caller, call) => {
       const request = readRequest(wire, call.metadata);
       refuseReserved(request.parameters, ALLOWED_RESERVED);
       const gone = new AbortController();
       call.on("cancelled", () => gone.abort());
-      return writeAnswer(await inference.infer(request, gone.signal));
+      return writeAnswer(await inference.infer(request, { caller, signal: gone.signal }));
     }),
     ModelStreamInfer: (call: InferStream) => {
-      const stream = serveStream(call, inference, limits, unexpected);
+      let caller: Caller;
+      try {
+        caller = callerOf(keyring, call.metadata);
+      } catch (error) {
+        call.emit("error", failureOf(error, unexpected));
+        return;
+      }
+      const stream = serveStream(call, caller, { inference, slowMs: limits.slowMs, unexpected });
       streams.add(stream);
       call.on("close", () => streams.delete(stream));
       call.on("end", () => streams.delete(stream));

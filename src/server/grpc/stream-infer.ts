@@ -1,13 +1,16 @@
 import type { Metadata, ServerDuplexStream } from "@grpc/grpc-js";
 import { Fault } from "../../core/faults.ts";
-import type { Inference } from "../oip/inference.ts";
+import type { Caller } from "../access/caller.ts";
+import type { Asker, Inference } from "../oip/inference.ts";
 import { flag, refuseReserved } from "../oip/parameters.ts";
 import { failureOf } from "./failures.ts";
 import { readRequest, type WireRequest, writeAnswer } from "./messages.ts";
 
 export type InferStream = ServerDuplexStream<WireRequest, object>;
 
-export interface StreamLimits {
+export interface StreamSettings {
+  readonly inference: Inference;
+  readonly unexpected: (error: unknown) => void;
   /** Longest time that a reader may take nothing before its stream ends, in milliseconds. */
   readonly slowMs: number;
 }
@@ -25,11 +28,11 @@ export const ALLOWED_RESERVED = ["triton_enable_empty_final_response"];
  */
 export function serveStream(
   call: InferStream,
-  inference: Inference,
-  { slowMs }: StreamLimits,
-  unexpected: (error: unknown) => void,
+  caller: Caller,
+  { inference, slowMs, unexpected }: StreamSettings,
 ): { readonly end: () => void } {
   const gone = new AbortController();
+  const asker = { caller, signal: gone.signal };
   const isStrict = call.metadata.get("triton_grpc_error")[0] === "true";
   let last: Promise<void> = Promise.resolve();
   let waiting = 0;
@@ -59,7 +62,7 @@ export function serveStream(
   call.on("data", (wire: WireRequest) => {
     if (gone.signal.aborted) return;
     if (++waiting === MOST_WAITING) call.pause();
-    const answers = begin(wire, call.metadata, inference, gone.signal);
+    const answers = begin(wire, call.metadata, inference, asker);
     last = last.then(async () => {
       await answer(wire, answers);
       if (--waiting === MOST_WAITING / 2) call.resume();
@@ -74,9 +77,9 @@ function begin(
   wire: WireRequest,
   metadata: Metadata,
   inference: Inference,
-  signal: AbortSignal,
+  asker: Asker,
 ): AsyncGenerator<object> {
-  const started = start(wire, metadata, inference, signal);
+  const started = start(wire, metadata, inference, asker);
   // It may fail before those ahead of it are answered.
   if (started instanceof Promise) started.catch(() => {});
   return answersOf(started);
@@ -86,13 +89,13 @@ function start(
   wire: WireRequest,
   metadata: Metadata,
   inference: Inference,
-  signal: AbortSignal,
+  asker: Asker,
 ): Promise<object> | AsyncGenerator<object> {
   try {
     const request = readRequest(wire, metadata);
     refuseReserved(request.parameters, ALLOWED_RESERVED);
-    if (flag(request.parameters, "stream")) return steps(request, inference, signal);
-    return inference.infer(request, signal).then((one) => writeAnswer(one, { triton_final_response: true }));
+    if (flag(request.parameters, "stream")) return steps(request, inference, asker);
+    return inference.infer(request, asker).then((one) => writeAnswer(one, { triton_final_response: true }));
   } catch (error) {
     return Promise.reject(error);
   }
@@ -106,11 +109,11 @@ async function* answersOf(started: ReturnType<typeof start>): AsyncGenerator<obj
 async function* steps(
   request: ReturnType<typeof readRequest>,
   inference: Inference,
-  signal: AbortSignal,
+  asker: Asker,
 ): AsyncGenerator<object> {
   const { id, model } = request;
   let { version = "" } = request;
-  for await (const step of inference.stream(request, signal)) {
+  for await (const step of inference.stream(request, asker)) {
     version = step.version;
     yield writeAnswer(step, { triton_final_response: false });
   }

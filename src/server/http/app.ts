@@ -3,6 +3,9 @@ import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import Fastify, { type FastifyError } from "fastify";
 import { jsonSchemaTransform, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
+import type { Keyring } from "../access/keyring.ts";
+import type { Origins } from "../access/origins.ts";
+import { addAccess } from "./access.ts";
 import { sendFailure } from "./failures.ts";
 
 export interface HttpLimits {
@@ -14,12 +17,20 @@ export interface HttpLimits {
 
 export type App = Awaited<ReturnType<typeof createApp>>;
 
+export interface AppSettings {
+  readonly version: string;
+  readonly unexpected: (error: unknown) => void;
+  readonly keyring: Keyring;
+  readonly origins: Origins;
+  /** Certificate and private key, as PEM; no encryption where it is undefined. */
+  readonly tls: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined;
+}
+
 /** An HTTP server that answers errors as the Open Inference Protocol does, with documentation at `/docs`; no routes yet. */
-export async function createApp(
-  limits: HttpLimits,
-  about: { readonly version: string; readonly unexpected: (error: unknown) => void },
-) {
+export async function createApp(limits: HttpLimits, about: AppSettings) {
   const app = Fastify({
+    // An HTTPS server is an HTTP server to everything here.
+    ...((about.tls ? { https: about.tls } : {}) as object),
     bodyLimit: limits.bodyBytes,
     requestTimeout: limits.requestMs,
     forceCloseConnections: true,
@@ -40,6 +51,7 @@ export async function createApp(
     done(null, body),
   );
   takeEmptyExpectations(app.server);
+  await addAccess(app, about);
   await app.register(swagger, {
     openapi: {
       info: {
@@ -50,7 +62,13 @@ export async function createApp(
     },
     transform: jsonSchemaTransform,
   });
-  await app.register(swaggerUi, { routePrefix: "/docs" });
+  // What the documentation says is no secret.
+  await app.register(async (pages) => {
+    pages.addHook("onRoute", (route) => {
+      route.config = { ...route.config, isOpen: true };
+    });
+    await pages.register(swaggerUi, { routePrefix: "/docs" });
+  });
   return app;
 }
 

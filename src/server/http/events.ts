@@ -9,6 +9,7 @@ export async function sendEvents(
   begin: () => ServerResponse,
   events: AsyncGenerator<string>,
   slowMs: number,
+  unexpected: (error: unknown) => void,
 ): Promise<void> {
   let next = await events.next();
   const response = begin();
@@ -21,7 +22,9 @@ export async function sendEvents(
       if (!response.write(`data: ${next.value}\n\n`)) await drained(response, slowMs);
     }
   } catch (error) {
-    response.write(`data: ${JSON.stringify({ error: Fault.from(error).message })}\n\n`);
+    if (!(error instanceof Fault)) unexpected(error);
+    const message = error instanceof Fault ? error.message : "internal error";
+    response.write(`data: ${JSON.stringify({ error: message })}\n\n`);
   } finally {
     await events.return(undefined);
     response.end();

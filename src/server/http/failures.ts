@@ -2,7 +2,7 @@ import type { FastifyError, FastifyReply } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { Fault, faults } from "../../core/faults.ts";
 
-const RETRY_AFTER_S = "1";
+const RETRY_AFTER_MS = 1000;
 
 /** What a thrown error says to an HTTP client: `{"error"}` with the status of its fault, and nothing of our insides. */
 export function sendFailure(
@@ -10,8 +10,10 @@ export function sendFailure(
   reply: FastifyReply,
   unexpected: (error: unknown) => void,
 ): FastifyReply {
-  const { status, message } = failureOf(error, unexpected);
-  if (status === 503) reply.header("retry-after", RETRY_AFTER_S);
+  const { status, message, retryAfterMs } = failureOf(error, unexpected);
+  if (status === 503 || status === 429)
+    reply.header("retry-after", Math.ceil((retryAfterMs ?? RETRY_AFTER_MS) / 1000));
+  if (status === 401) reply.header("www-authenticate", "Bearer");
   if (status === 501) reply.header("accept-encoding", "gzip, deflate");
   return reply
     .code(status)
@@ -22,8 +24,11 @@ export function sendFailure(
 function failureOf(
   error: FastifyError,
   unexpected: (error: unknown) => void,
-): { readonly status: number; readonly message: string } {
-  if (error instanceof Fault) return { status: faults[error.code].http, message: error.message };
+): { readonly status: number; readonly message: string; readonly retryAfterMs?: number | undefined } {
+  if (error instanceof Fault) {
+    const { code, message, retryAfterMs } = error;
+    return { status: faults[code].http, message, retryAfterMs };
+  }
   if (hasZodFastifySchemaValidationErrors(error)) return { status: 400, message: validationMessage(error) };
   // Fastify's own refusals: bodies that are too large, malformed URLs and the like.
   const { statusCode = 500 } = error;

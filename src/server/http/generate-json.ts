@@ -1,6 +1,6 @@
 import { Fault } from "../../core/faults.ts";
 import type { ModelInfo, ValueSpec } from "../../runtime/types.ts";
-import { wireNames } from "../datatypes.ts";
+import { inputOf } from "../oip/plain-inputs.ts";
 import type { InferAnswer, InputTensor, ParameterValue } from "../oip/types.ts";
 import { jsonValuesOf } from "../oip/write-tensors.ts";
 import type { Target } from "./infer-json.ts";
@@ -54,20 +54,6 @@ function onlyText(specs: readonly ValueSpec[]): ValueSpec | undefined {
 
 function isScalar(value: unknown): value is ParameterValue {
   return ["string", "number", "boolean", "bigint"].includes(typeof value);
-}
-
-/** An input as JSON has it: a text, a number or nested arrays. */
-export function inputOf({ name, type }: ValueSpec, value: unknown): InputTensor {
-  const values = Array.isArray(value) ? value : [value];
-  const shape = type === "text" ? [values.length] : shapeOf(values);
-  return { name, datatype: wireNames[type], shape, source: { kind: "values", values } };
-}
-
-/** The shape of nested arrays, going by the first of each; whether the others agree is checked when they are read. */
-function shapeOf(values: readonly unknown[]): number[] {
-  const shape: number[] = [];
-  for (let inner: unknown = values; Array.isArray(inner); inner = inner[0]) shape.push(inner.length);
-  return shape;
 }
 
 /** An answer as one JSON object: text as a string, one value as itself, more as a flat array. */

@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
+import type { Asker } from "../oip/inference.ts";
 import { modelOf } from "../oip/metadata.ts";
 import { refuseReserved } from "../oip/parameters.ts";
 import type { InferRequest } from "../oip/types.ts";
@@ -50,13 +51,13 @@ export function addInferRoutes(app: App, door: HttpDoor): void {
       handler: async (request, reply) => {
         const { request: asked, isBinary } = readHttpInfer(request, door);
         refuseReserved(asked.parameters, []);
-        const answer = await inference.infer(traced(asked, request), goneSignal(reply));
+        const answer = await inference.infer(traced(asked, request), askerOf(request, reply));
         return sendAnswer(request, reply, writeAnswer(answer, isBinary));
       },
     });
-    const readHttpGenerate = ({ params, body }: FastifyRequest) => {
+    const readHttpGenerate = ({ params, body, caller }: FastifyRequest) => {
       const target = targetOf(params);
-      const model = modelOf(doorway, target.model, target.version);
+      const model = modelOf(caller.guard(doorway), target.model, target.version);
       const read = readGenerate(target, model, body as schemas.GenerateBody);
       refuseReserved(read.request.parameters, []);
       return read;
@@ -70,7 +71,7 @@ export function addInferRoutes(app: App, door: HttpDoor): void {
       reply: schemas.GenerateReply,
       handler: async (request, reply) => {
         const { request: asked, nameOf } = readHttpGenerate(request);
-        const answer = await inference.infer(traced(asked, request), goneSignal(reply));
+        const answer = await inference.infer(traced(asked, request), askerOf(request, reply));
         return reply.type("application/json").send(writeGenerated(answer, nameOf));
       },
     });
@@ -84,12 +85,12 @@ export function addInferRoutes(app: App, door: HttpDoor): void {
       replyType: "text/event-stream",
       handler: async (request, reply) => {
         const { request: asked, nameOf } = readHttpGenerate(request);
-        const events = eventsOf(door, traced(asked, request), goneSignal(reply), nameOf);
+        const events = eventsOf(door, traced(asked, request), askerOf(request, reply), nameOf);
         const begin = () => {
           reply.hijack();
           return reply.raw;
         };
-        await sendEvents(begin, events, limits.slowMs);
+        await sendEvents(begin, events, limits.slowMs, door.unexpected);
       },
     });
   }
@@ -102,16 +103,16 @@ function traced(asked: InferRequest, { headers }: FastifyRequest): InferRequest 
 async function* eventsOf(
   { inference }: HttpDoor,
   asked: InferRequest,
-  signal: AbortSignal,
+  asker: Asker,
   nameOf: (output: string) => string,
 ): AsyncGenerator<string> {
-  for await (const answer of inference.stream(asked, signal)) yield writeGenerated(answer, nameOf);
+  for await (const answer of inference.stream(asked, asker)) yield writeGenerated(answer, nameOf);
 }
 
-function readHttpInfer({ params, body, split }: FastifyRequest, { doorway }: HttpDoor): HttpInfer {
+function readHttpInfer({ params, body, split, caller }: FastifyRequest, { doorway }: HttpDoor): HttpInfer {
   const target = targetOf(params);
   if (!split?.isRaw) return readInfer(target, body as schemas.InferBody, split?.tail);
-  return readRaw(modelOf(doorway, target.model, target.version), target, split.tail!);
+  return readRaw(modelOf(caller.guard(doorway), target.model, target.version), target, split.tail!);
 }
 
 function targetOf(params: unknown): Target {
@@ -119,14 +120,14 @@ function targetOf(params: unknown): Target {
   return { model, version };
 }
 
-/** Aborted once the client is gone before it has its answer. */
-function goneSignal({ raw }: FastifyReply): AbortSignal {
+/** The caller, until it is gone before it has its answer. */
+function askerOf({ caller }: FastifyRequest, { raw }: FastifyReply): Asker {
   const controller = new AbortController();
   raw.once("close", () => {
     if (!raw.writableEnded) controller.abort();
   });
   if (raw.destroyed) controller.abort();
-  return controller.signal;
+  return { caller, signal: controller.signal };
 }
 
 async function sendAnswer(

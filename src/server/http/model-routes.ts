@@ -1,3 +1,4 @@
+import type { FastifyRequest } from "fastify";
 import { configOf, metadataOf, modelOf } from "../oip/metadata.ts";
 import type { App } from "./app.ts";
 import { addRoute, type HttpDoor } from "./routes.ts";
@@ -8,17 +9,17 @@ export const MODEL_PATHS = ["/v2/models/:model", "/v2/models/:model/versions/:ve
 
 /** Adds what a client asks about a model. */
 export function addModelRoutes(app: App, { doorway, statistics, limits }: HttpDoor): void {
-  const find = (params: unknown) => {
+  const find = ({ params, caller }: FastifyRequest) => {
     const { model, version } = params as schemas.ModelPath;
-    return modelOf(doorway, model, version);
+    return modelOf(caller.guard(doorway), model, version);
   };
   addRoute(app, {
     method: "GET",
     url: "/v2/models/stats",
     summary: "Statistics of all models",
     reply: schemas.StatsReply,
-    handler: () => ({
-      model_stats: doorway.models.map(({ name, version }) => statistics.of(name, version)),
+    handler: ({ caller }) => ({
+      model_stats: caller.guard(doorway).models.map(({ name, version }) => statistics.of(name, version)),
     }),
   });
   for (const path of MODEL_PATHS) {
@@ -28,7 +29,7 @@ export function addModelRoutes(app: App, { doorway, statistics, limits }: HttpDo
       summary: "Inputs and outputs of a model",
       params: schemas.ModelPath,
       reply: schemas.ModelReply,
-      handler: ({ params }) => metadataOf(find(params), doorway),
+      handler: (request) => metadataOf(find(request), request.caller.guard(doorway)),
     });
     addRoute(app, {
       method: "GET",
@@ -36,7 +37,7 @@ export function addModelRoutes(app: App, { doorway, statistics, limits }: HttpDo
       summary: "Whether a model takes requests",
       params: schemas.ModelPath,
       reply: schemas.ModelReadyReply,
-      handler: ({ params }) => ({ name: find(params).name, ready: true }),
+      handler: (request) => ({ name: find(request).name, ready: true }),
     });
     addRoute(app, {
       method: "GET",
@@ -44,7 +45,7 @@ export function addModelRoutes(app: App, { doorway, statistics, limits }: HttpDo
       summary: "A model's configuration in Triton's words",
       params: schemas.ModelPath,
       reply: schemas.ConfigReply,
-      handler: ({ params }) => configOf(find(params), doorway, limits),
+      handler: (request) => configOf(find(request), request.caller.guard(doorway), limits),
     });
     addRoute(app, {
       method: "GET",
@@ -52,8 +53,8 @@ export function addModelRoutes(app: App, { doorway, statistics, limits }: HttpDo
       summary: "Statistics of a model",
       params: schemas.ModelPath,
       reply: schemas.StatsReply,
-      handler: ({ params }) => {
-        const { name, version } = find(params);
+      handler: (request) => {
+        const { name, version } = find(request);
         return { model_stats: [statistics.of(name, version)] };
       },
     });

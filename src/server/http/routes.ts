@@ -17,6 +17,8 @@ export interface HttpDoor {
   /** Of this server, for its metadata. */
   readonly version: string;
   readonly isReady: () => boolean;
+  /** Hears of errors that are no faults. */
+  readonly unexpected: (error: unknown) => void;
 }
 
 export interface Route {
@@ -30,12 +32,15 @@ export interface Route {
   readonly reply?: z.ZodType;
   /** Content type of the answer. @default "application/json" */
   readonly replyType?: string;
+  /** Answers without a key. @default false */
+  readonly isOpen?: boolean;
   readonly handler: (request: FastifyRequest, reply: FastifyReply) => unknown;
 }
 
 /** Adds a route, and 405 for its other methods. */
 export function addRoute(app: App, route: Route): void {
   const { method, url, summary, description, params, body, reply, replyType, handler } = route;
+  const config = { isOpen: route.isOpen === true };
   const content = reply && {
     description: "Success",
     content: { [replyType ?? JSON_TYPE]: { schema: reply } },
@@ -48,11 +53,12 @@ export function addRoute(app: App, route: Route): void {
     ...(params ? { params } : {}),
     ...(body ? { body } : {}),
   };
-  app.route({ method, url, schema, handler });
+  app.route({ method, url, schema, config, handler });
   app.route({
     method: OTHER_METHODS.filter((other) => other !== method),
     url,
     schema: { hide: true },
+    config,
     // Before the body is read: nobody wants it.
     onRequest: async (_, answer) =>
       answer.code(405).header("allow", method).send({ error: "Method Not Allowed" }),

@@ -16,6 +16,7 @@ export function addServerRoutes(app: App, { repository, version, isReady }: Http
   addRoute(app, {
     method: "GET",
     url: "/v2/health/live",
+    isOpen: true,
     summary: "Whether the server answers at all",
     reply: schemas.LiveReply,
     handler: () => ({ live: true }),
@@ -23,6 +24,7 @@ export function addServerRoutes(app: App, { repository, version, isReady }: Http
   addRoute(app, {
     method: "GET",
     url: "/v2/health/ready",
+    isOpen: true,
     summary: "Whether the server takes requests; 503 while it shuts down",
     reply: schemas.ReadyReply,
     handler: (_, reply) => reply.code(isReady() ? 200 : 503).send({ ready: isReady() }),
@@ -33,9 +35,11 @@ export function addServerRoutes(app: App, { repository, version, isReady }: Http
     summary: "Models and whether they are ready",
     body: schemas.IndexBody,
     reply: schemas.IndexReply,
-    handler: ({ body }) => {
+    handler: ({ body, caller }) => {
       const onlyReady = (body as schemas.IndexBody)?.ready === true;
-      return repository.index().filter(({ state }) => !onlyReady || state === "READY");
+      return repository
+        .index()
+        .filter(({ name, state }) => caller.mayUse(name) && (!onlyReady || state === "READY"));
     },
   });
   for (const verb of ["load", "unload"] as const) {
@@ -45,7 +49,8 @@ export function addServerRoutes(app: App, { repository, version, isReady }: Http
       summary: `${verb === "load" ? "Loads" : "Unloads"} a model, where the repository can`,
       params: schemas.ModelPath,
       body: schemas.RepositoryBody,
-      handler: async ({ params, body }, reply) => {
+      handler: async ({ params, body, caller }, reply) => {
+        caller.checkAdmin(`${verb} models`);
         const { model } = params as schemas.ModelPath;
         if (verb === "load")
           refuseOverrides(model, Object.keys((body as schemas.RepositoryBody)?.parameters ?? {}));

@@ -1,6 +1,7 @@
 import { Fault } from "../../core/faults.ts";
 import { resultOf, stepsOf } from "../../runtime/stream.ts";
 import type { Handle, Listener, ModelInfo, StepOutput, Values } from "../../runtime/types.ts";
+import type { Caller } from "../access/caller.ts";
 import { outputsOf, stackedOutputs, wantedOutputs } from "./answers.ts";
 import { modelOf } from "./metadata.ts";
 import { optionsOf, type SequenceParameters, sequenceOf } from "./parameters.ts";
@@ -17,6 +18,15 @@ interface Plan {
   readonly names: readonly string[];
   readonly options: DoorOptions;
   readonly sequence: SequenceParameters;
+  readonly caller: Caller;
+  readonly signal: AbortSignal;
+}
+
+/** Who asks, and until when. */
+export interface Asker {
+  readonly caller: Caller;
+  /** Aborted when the client is gone. */
+  readonly signal: AbortSignal;
 }
 
 /** Turns requests of the Open Inference Protocol into calls of the runtime, and back; what HTTP and gRPC share. */
@@ -47,21 +57,21 @@ export class Inference {
 
   /**
    * Answers with all outputs. Requests of one sequence are processed in order of their calls. Rejects with a `Fault`;
-   * with CANCELLED once `signal` is aborted.
+   * with CANCELLED once the asker's signal is aborted.
    */
-  async infer(request: InferRequest, signal: AbortSignal): Promise<InferAnswer> {
+  async infer(request: InferRequest, asker: Asker): Promise<InferAnswer> {
     this.#active++;
     try {
-      const plan = this.#plan(request, signal);
+      const plan = this.#plan(request, asker);
       const { model, sequence } = plan;
       if (sequence.key !== undefined || sequence.start || sequence.end) {
-        return await this.#ofSequence(request, plan, signal);
+        return await this.#ofSequence(request, plan);
       }
       const steps: StepOutput[] = [];
       const output = (step: StepOutput) => steps.push(step);
       const { outputs } = await resultOf(
         (listener) => this.#submit(plan, model.streaming ? { ...listener, output } : listener),
-        signal,
+        asker.signal,
       );
       return answer(
         request,
@@ -76,11 +86,11 @@ export class Inference {
   }
 
   /** Answers with the outputs of every step as it is done. Of a model for sessions: of a whole sequence in one request. */
-  async *stream(request: InferRequest, signal: AbortSignal): AsyncGenerator<InferAnswer> {
+  async *stream(request: InferRequest, asker: Asker): AsyncGenerator<InferAnswer> {
     this.#active++;
     try {
-      const plan = this.#plan(request, signal);
-      const { model, sequence, names, isBatch } = plan;
+      const plan = this.#plan(request, asker);
+      const { model, sequence, names, isBatch, signal } = plan;
       if (sequence.key !== undefined || sequence.start || sequence.end) {
         throw new Fault("INVALID_REQUEST", "a request whose steps are streamed cannot be part of a sequence");
       }
@@ -93,20 +103,20 @@ export class Inference {
     }
   }
 
-  #plan(request: InferRequest, signal: AbortSignal): Plan {
+  #plan(request: InferRequest, { caller, signal }: Asker): Plan {
     const { model: name, version, parameters, inputs, outputs, traceparent } = request;
     if (signal.aborted) throw new Fault("CANCELLED", "the client was gone before the request was made");
     const sequence = sequenceOf(parameters);
     // A sequence goes on with the version it began on.
-    const running = sequence.start ? undefined : this.#sequences.modelOf(name, sequence.key, version);
-    const model = running ?? modelOf(this.#doorway, name, version);
+    const running = sequence.start ? undefined : this.#sequences.modelOf(name, sequence.key, version, caller);
+    const model = running ?? modelOf(caller.guard(this.#doorway), name, version);
     const options: DoorOptions = { ...optionsOf(parameters), traceparent };
     const names = wantedOutputs(model, outputs);
-    return { model, sequence, options, names, ...readInputs(model, inputs) };
+    return { model, sequence, options, names, caller, signal, ...readInputs(model, inputs) };
   }
 
-  async #ofSequence(request: InferRequest, plan: Plan, signal: AbortSignal): Promise<InferAnswer> {
-    const { model, sequence, values, isBatch, names, options } = plan;
+  async #ofSequence(request: InferRequest, plan: Plan): Promise<InferAnswer> {
+    const { model, sequence, values, isBatch, names, options, caller, signal } = plan;
     if (!model.streaming) {
       throw new Fault(
         "INVALID_REQUEST",
@@ -122,19 +132,20 @@ export class Inference {
     const made = sequence.key === undefined ? this.#newId() : undefined;
     const named = made === undefined ? sequence : { ...sequence, key: `s${made}`, id: made };
     const key = named.key!;
-    const steps = await this.#sequences.push(model, { ...named, key }, values, { signal, options });
+    const steps = await this.#sequences.push(model, { ...named, key }, values, { signal, options, caller });
     const outputs = stackedOutputs(steps, names, isBatch);
     return answer(request, model, outputs, made === undefined ? {} : { sequence_id: made });
   }
 
   /** A request, or a session of which all input is there. */
-  #submit({ model, values, options }: Plan, listener: Listener): Handle {
+  #submit({ model, values, options, caller }: Plan, listener: Listener): Handle {
     if (this.#closing) {
       throw new Fault("SHUTTING_DOWN", "the server is shutting down and takes no more requests");
     }
+    const doorway = caller.guard(this.#doorway);
     const wishes = { ...options, version: model.version };
-    if (!model.streaming) return this.#doorway.submit(model.name, values, wishes, listener);
-    const session = this.#doorway.open(model.name, wishes, listener);
+    if (!model.streaming) return doorway.submit(model.name, values, wishes, listener);
+    const session = doorway.open(model.name, wishes, listener);
     try {
       session.push(values);
     } catch (error) {

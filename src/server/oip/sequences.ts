@@ -1,12 +1,7 @@
 import { Fault } from "../../core/faults.ts";
-import type {
-  Listener,
-  ModelInfo,
-  RequestOptions,
-  SessionHandle,
-  StepOutput,
-  Values,
-} from "../../runtime/types.ts";
+import type { Listener, ModelInfo, SessionHandle, StepOutput, Values } from "../../runtime/types.ts";
+import type { Caller } from "../access/caller.ts";
+import type { Evictions } from "../evictions.ts";
 import type { SequenceParameters } from "./parameters.ts";
 import type { DoorOptions, Doorway, Statistics } from "./statistics.ts";
 
@@ -51,6 +46,7 @@ interface Sequence {
 export class Sequences {
   readonly #doorway: Doorway;
   readonly #statistics: Statistics;
+  readonly #evictions: Evictions;
   readonly #limits: SequenceLimits;
   readonly #all = new Set<Sequence>();
   /** Those that an id stands for; one whose last request is there gives its id to the next. */
@@ -59,8 +55,9 @@ export class Sequences {
   #closing = false;
 
   /** `doorway` opens sessions that are not counted: every request of a sequence is. */
-  constructor(doorway: Doorway, statistics: Statistics, limits: SequenceLimits) {
+  constructor(doorway: Doorway, statistics: Statistics, evictions: Evictions, limits: SequenceLimits) {
     this.#doorway = doorway;
+    this.#evictions = evictions;
     this.#statistics = statistics;
     this.#limits = limits;
   }
@@ -75,8 +72,13 @@ export class Sequences {
   }
 
   /** The version that an open sequence runs on; undefined where there is none. Throws INVALID_REQUEST where another is asked for. */
-  modelOf(name: string, key: string | undefined, version: string | undefined): ModelInfo | undefined {
-    const sequence = key === undefined ? undefined : this.#open.get(`${key}\0${name}`);
+  modelOf(
+    name: string,
+    key: string | undefined,
+    version: string | undefined,
+    caller: Caller,
+  ): ModelInfo | undefined {
+    const sequence = key === undefined ? undefined : this.#open.get(keyOf(key, name, caller));
     if (!sequence || !version || sequence.model.version === version) return sequence?.model;
     throw new Fault(
       "INVALID_REQUEST",
@@ -96,7 +98,7 @@ export class Sequences {
     call: SequenceCall,
   ): Promise<readonly StepOutput[]> {
     const model = info.name;
-    const key = `${of.key}\0${model}`;
+    const key = keyOf(of.key, model, call.caller);
     let sequence = this.#open.get(key);
     if (of.start) {
       if (this.#closing) {
@@ -109,8 +111,8 @@ export class Sequences {
         const replaced = new Fault("CANCELLED", `sequence ${of.id} of model '${model}' was started again`);
         this.#end(sequence, "replaced", replaced);
       }
-      sequence = this.#begin(info, key, of, call.options);
-    }
+      sequence = this.#begin(info, key, of, call);
+    } else call.caller.spend();
     if (!sequence || sequence.isClosing) {
       throw new Fault(
         "INVALID_REQUEST",
@@ -137,14 +139,14 @@ export class Sequences {
     for (const sequence of [...this.#open.values()]) this.#end(sequence, "shutdown", fault);
   }
 
-  #begin(model: ModelInfo, key: string, of: SequenceParameters, options: RequestOptions): Sequence {
+  #begin(model: ModelInfo, key: string, of: SequenceParameters, { caller, options }: SequenceCall): Sequence {
     if (this.#all.size >= this.#limits.sequences) {
       throw new Fault("OVERLOADED", `${this.#all.size} sequences are open, which is the most`);
     }
     // A time limit is each request's, not the sequence's.
     const { timeoutMs: _, ...rest } = options;
     const name = `sequence ${of.id} of model '${model.name}'`;
-    const session = this.#doorway.open(
+    const session = caller.guard(this.#doorway).open(
       model.name,
       { ...rest, version: model.version },
       this.#listener(() => sequence),
@@ -254,6 +256,10 @@ export class Sequences {
   #end(sequence: Sequence, why: SequenceEnd, fault: Fault): void {
     if (!this.#forget(sequence)) return;
     this.#ended.set(why, (this.#ended.get(why) ?? 0) + 1);
+    if (why !== "cancelled" && why !== "failed") {
+      const reason = why === "unloaded" ? "replaced" : why;
+      this.#evictions.add({ model: sequence.model.name, reason });
+    }
     sequence.session.cancel();
     for (const { startMs, parent, reject } of sequence.turns.splice(0)) {
       const totalMs = performance.now() - startMs;
@@ -287,6 +293,12 @@ export interface SequenceCall {
   readonly signal: AbortSignal;
   /** Those of the first request are the sequence's; `timeoutMs` is each request's own. */
   readonly options: DoorOptions;
+  readonly caller: Caller;
+}
+
+/** A sequence is its caller's own: the same id of another is another sequence. */
+function keyOf(key: string, model: string, caller: Caller): string {
+  return `${key}\0${model}\0${caller.name}`;
 }
 
 const LONGEST_MS = 2 ** 31 - 1;
