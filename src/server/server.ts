@@ -137,7 +137,7 @@ export async function startServer(settings: ServerSettings): Promise<Server> {
   app.get("/v2/decisions", { schema: { hide: true } }, async () => ({
     decisions: settings.decisions?.() ?? [],
   }));
-  addWatchRoutes(app, runtime, limits);
+  addWatchRoutes(app, runtime, door);
   addPageRoutes(app);
   const metricsRoute = { schema: { hide: true }, config: { isOpen: settings.openMetrics === true } };
   app.get("/metrics", metricsRoute, async (_, reply) =>

@@ -8,6 +8,7 @@ import { streamUrl } from "../../src/client/dial.ts";
 import { readFrame, writeFrame } from "../../src/client/frames.ts";
 import { InputLog } from "../../src/client/input-log.ts";
 import type { Tensor, Values } from "../../src/client/values.ts";
+import type { ModelInfo } from "../../src/runtime/types.ts";
 import { binaryFrame, parseFrame } from "../../src/server/frames.ts";
 import { readValues, writeValues } from "../../src/server/tensors.ts";
 
@@ -24,7 +25,23 @@ describe("frames of the client", () => {
         }
         const frame = writeFrame({ type: "infer", id: "1", inputs: inputs as Values }, true) as Uint8Array;
         const { json, binary } = parseFrame(Buffer.from(frame), true);
-        const read = readValues((json as { inputs: Parameters<typeof readValues>[0] }).inputs, binary);
+        const model: ModelInfo = {
+          ...{
+            name: "m",
+            version: "1",
+            description: "",
+            program: "chain",
+            streaming: false,
+            outputs: [],
+            cells: [],
+          },
+          inputs: Object.entries(values).map(([name, value]) =>
+            typeof value === "string"
+              ? { name, type: "text", shape: [] }
+              : { name, type: "float32", shape: [-1] },
+          ),
+        };
+        const read = readValues(model, (json as { inputs: Parameters<typeof readValues>[1] }).inputs, binary);
         expect(binary!.left).toBe(0);
         const chunks: Uint8Array[] = [];
         const outputs = writeValues(read, chunks);

@@ -5,6 +5,7 @@ import { watchFeed } from "../watch-feed.ts";
 import type { WireModel } from "../watch-protocol.ts";
 import type { App } from "./app.ts";
 import { sendEvents } from "./events.ts";
+import type { HttpDoor } from "./routes.ts";
 
 /** Every one costs the engines a little; more are refused. */
 const MOST_WATCHERS = 16;
@@ -13,7 +14,7 @@ const MOST_WATCHERS = 16;
 export function addWatchRoutes(
   app: App,
   runtime: Pick<Runtime, "models" | "watch" | "stats">,
-  limits: { readonly slowMs: number },
+  { limits, unexpected }: Pick<HttpDoor, "limits" | "unexpected">,
 ): void {
   let watchers = 0;
   app.get("/v1/models", { schema: { hide: true } }, () => runtime.models satisfies readonly WireModel[]);
@@ -28,7 +29,7 @@ export function addWatchRoutes(
         reply.hijack();
         return reply.raw;
       };
-      await sendEvents(begin, watchFeed(runtime, goneSignal(reply)), limits.slowMs);
+      await sendEvents(begin, watchFeed(runtime, goneSignal(reply)), limits.slowMs, unexpected);
     } finally {
       watchers--;
     }
