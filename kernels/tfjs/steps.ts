@@ -1,5 +1,5 @@
-import type { Tensor, Tensor1D, Tensor2D } from "@tensorflow/tfjs-core";
-import type { CellBody, CellSpec, Head, Matrix } from "../../src/core/cell.ts";
+import type { Tensor, Tensor1D, Tensor2D, Tensor3D } from "@tensorflow/tfjs-core";
+import type { AttentionWeights, CellBody, CellSpec, Head, Matrix } from "../../src/core/cell.ts";
 import { Fault } from "../../src/core/faults.ts";
 import { foldedBias, inputTable } from "../input-table.ts";
 import type { Tfjs } from "./namespace.ts";
@@ -23,18 +23,21 @@ export function stepOf(weights: DeviceWeights, cell: CellSpec): Step {
   const named = (values: Readonly<Record<string, Tensor>>) =>
     cell.outputs.map(({ name }) => values[name] ?? missing(cell, name));
   switch (body.kind) {
-    case "lstm": {
+    case "lstm":
+    case "lstm-attention": {
       const fromInput = inputOf(weights, cell, body.weights.inputWeights, foldedBias("lstm", body.weights));
       const fromState = weights.transposed(body.weights.stateWeights);
+      const attend = body.kind === "lstm-attention" ? attentionOf(weights, body.attention) : undefined;
       const head = headOf(weights, body.head);
-      return ([x], [state]) => {
+      return ([x, memory, mask], [state]) => {
         const [h, c] = state!;
         const gates = tf.add(fromInput(x!), tf.matMul(h!, fromState));
         const [i, f, g, o] = tf.split(gates, 4, 1) as [Tensor2D, Tensor2D, Tensor2D, Tensor2D];
         const kept: Tensor2D = tf.mul(tf.sigmoid(f), c!);
         const nextC: Tensor2D = tf.add(kept, tf.mul(tf.sigmoid(i), tf.tanh(g)));
         const nextH: Tensor2D = tf.mul(tf.sigmoid(o), tf.tanh(nextC));
-        return { next: [nextH, nextC], outputs: named({ h: nextH, c: nextC, ...head(nextH) }) };
+        const seen = attend ? attend(nextH, memory as Tensor3D, mask as Tensor2D) : nextH;
+        return { next: [nextH, nextC], outputs: named({ h: nextH, c: nextC, ...head(seen) }) };
       };
     }
     case "gru": {
@@ -169,6 +172,25 @@ function nodeGates(
   const fromInput = inputOf(device, cell, inputWeights, bias);
   const fromChildren = device.transposed(weights);
   return (seen, x) => device.tf.add(device.tf.matMul(seen, fromChildren), fromInput(x!));
+}
+
+/** What stands for h before the head; see `AttentionWeights`. */
+function attentionOf(
+  device: DeviceWeights,
+  { query, combine, combineBias }: AttentionWeights,
+): (h: Tensor2D, memory: Tensor3D, mask: Tensor2D) => Tensor2D {
+  const { tf } = device;
+  const asking = device.transposed(query);
+  const combined = dense(device, combine, combineBias);
+  return (h, memory, mask) => {
+    const column = tf.expandDims(tf.matMul(h, asking), 2) as Tensor3D;
+    const scores = tf.squeeze(tf.matMul(memory, column), [2]);
+    // So far below the others that the share of a place without a step is 0.
+    const away = tf.mul(tf.sub(mask, 1), 1e9);
+    const row = tf.expandDims(tf.softmax(tf.add(scores, away) as Tensor2D), 1) as Tensor3D;
+    const context = tf.squeeze(tf.matMul(row, memory), [1]) as Tensor2D;
+    return tf.tanh(combined(tf.concat([context, h], 1)));
+  };
 }
 
 function headOf(device: DeviceWeights, head: Head | undefined): (h: Tensor2D) => Record<string, Tensor> {

@@ -37,8 +37,6 @@ def main():
     speller = make_speller(vocabulary, options)
     if options.start:
         take_over(speller, load_file(options.start))
-    if options.resume:
-        load(speller, options.resume)
     for averaged in train(speller, pairs_of(training, vocabulary), vocabulary, development, options):
         weights = {stored_name(name): tensor.half().contiguous() for name, tensor in averaged.state_dict().items()}
         save_file(weights, out / "weights.safetensors")
@@ -57,7 +55,6 @@ def read_options():
     parser.add_argument("--smoothing", type=float, default=0.1, help="label smoothing")
     parser.add_argument("--minutes", type=float, default=60, help="the learning rate follows the clock and is 0 at the end")
     parser.add_argument("--start", help="weights.safetensors of version 1, without attention, to start from; else chance")
-    parser.add_argument("--resume", help="weights.safetensors of this network to go on from")
     parser.add_argument("--rows", type=int, default=128, help="pairs in a batch")
     parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--width", type=int, default=4, help="of the beam search in the fixture")
