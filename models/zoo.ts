@@ -8,7 +8,9 @@ export function zooModels(): {
   readonly missing: { readonly name: string; readonly reason: string }[];
 } {
   const root = packageRoot();
-  const folders = ["g2p", "char-lm", "listops", "forecaster"].map((name) => join(root, "models", name));
+  const folders = ["g2p", "char-lm", "stress", "listops", "forecaster"].map((name) =>
+    join(root, "models", name),
+  );
   if (existsSync(join(root, "node_modules", VAD_PACKAGE)) || existsSync(join(root, "..", VAD_PACKAGE))) {
     return { folders: [...folders, join(root, "models", "silero-vad")], missing: [] };
   }

@@ -68,7 +68,7 @@ describe("cellbatch serve", () => {
 
   it("prints a line for every model and lines to try them", async () => {
     const { text } = await serve();
-    expect(text()).toMatch(/^g2p .*\nchar-lm .*\nlistops .*\nforecaster .*\nsilero-vad /m);
+    expect(text()).toMatch(/^g2p .*\nchar-lm .*\nstress .*\nlistops .*\nforecaster .*\nsilero-vad /m);
     await expect.poll(text).toMatch(/npx cellbatch run g2p "cellular"/);
   });
 

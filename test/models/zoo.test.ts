@@ -43,6 +43,13 @@ describe("the zoo gives what PyTorch gave", () => {
     expect(outputs.text).toBe(continuation);
   });
 
+  it("for stress: the marked phonemes of 50 words it was not trained on", async () => {
+    const { words }: { words: { text: string; marked: string }[] } = expected("stress");
+    expect(words).toHaveLength(50);
+    const answers = await Promise.all(words.map(({ text }) => runtime.run("stress", { phonemes: text })));
+    expect(answers.map(({ outputs }) => outputs.phonemes)).toEqual(words.map(({ marked }) => marked));
+  });
+
   it("for listops: the values of 60 expressions, all at once", async () => {
     const { expressions }: { expressions: { text: string; value: string }[] } = expected("listops");
     expect(expressions).toHaveLength(60);
