@@ -18,6 +18,8 @@ export type FromLoad =
       /** Between two outputs of one session. */
       readonly p50Ms: number;
       readonly p99Ms: number;
+      /** Share of one core that the clients took; near 1 they are what is measured, not the server. */
+      readonly clientCpu: number;
     };
 
 /** Inputs that an active session keeps in flight: it pushes the next when it is answered. */
@@ -92,13 +94,23 @@ async function run({ encoding, active, seconds }: ToLoad & { kind: "run" }): Pro
   await sleep(WARM_MS);
   counting = true;
   const start = performance.now();
+  const cpu = process.cpuUsage();
   await sleep(seconds * 1000);
   counting = false;
-  const outputsPerSecond = (gaps.length * 1000) / (performance.now() - start);
+  const elapsedMs = performance.now() - start;
+  const { user, system } = process.cpuUsage(cpu);
+  const clientCpu = (user + system) / 1000 / elapsedMs;
+  const outputsPerSecond = (gaps.length * 1000) / elapsedMs;
   running = false;
   while ([...inFlight.values()].some((count) => count > 0)) await sleep(10);
   for (const stop of stops) stop();
-  return { kind: "ran", outputsPerSecond, p50Ms: quantile(gaps, 0.5), p99Ms: quantile(gaps, 0.99) };
+  return {
+    kind: "ran",
+    outputsPerSecond,
+    p50Ms: quantile(gaps, 0.5),
+    p99Ms: quantile(gaps, 0.99),
+    clientCpu,
+  };
 }
 
 function frameOf(encoding: Encoding): Buffer | string {

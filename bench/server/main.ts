@@ -123,6 +123,7 @@ const result = {
   json_vs_binary: rounded(
     median(found.map(({ binary, json }) => json.outputsPerSecond / binary.outputsPerSecond)),
   ),
+  client_cpu: rounded(median(found.map(({ binary }) => binary.clientCpu))),
   compression,
 };
 const isFast = result.cells_vs_engine >= GOALS.cells_vs_engine;
@@ -137,8 +138,8 @@ function measure(encoding: Encoding): Promise<Ran> {
   return load.ask({ kind: "run", encoding, active, seconds });
 }
 
-function show({ outputsPerSecond, p50Ms, p99Ms }: Ran): string {
-  return `${outputsPerSecond.toFixed(0)} outputs/s, p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms`;
+function show({ outputsPerSecond, p50Ms, p99Ms, clientCpu }: Ran): string {
+  return `${outputsPerSecond.toFixed(0)} outputs/s, p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms, clients ${(clientCpu * 100).toFixed(0)} % of a core`;
 }
 
 function verdict(isReached: boolean): string {

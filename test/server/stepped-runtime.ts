@@ -26,6 +26,8 @@ export class SteppedRuntime {
   #engine!: Engine;
   #model!: LoadedModel;
   #kernel!: GatedKernel;
+  /** Slots that the model keeps from its load on. */
+  #keptSlots = 0;
   #publish: LinkEvents["packet"] = () => {};
 
   private constructor(definition: ModelDefinition, rows: number) {
@@ -53,9 +55,9 @@ export class SteppedRuntime {
     return this.#mail.length > 0;
   }
 
-  /** Slots that hold a state. */
+  /** Slots that hold the state of a request or session. */
   get slotsInUse(): number {
-    return this.#model.slots - this.#model.freeSlots.length;
+    return this.#model.slots - this.#model.freeSlots.length - this.#keptSlots;
   }
 
   /** Requests and sessions that the engine has. */
@@ -91,6 +93,7 @@ export class SteppedRuntime {
     this.#model = await loadModel(this.#definition, this.#kernel, { maxBatch: this.#rows });
     this.#engine = new Engine({ models: [], policy: policies.cellular, clock: wallClock });
     this.#engine.add(number, this.#model);
+    this.#keptSlots = this.#model.slots;
     const fixed = () => Promise.reject(new Error("the models of this runtime are fixed"));
     return {
       loaded: new Map([[number, { cells: [], bytes: 0 }]]),
