@@ -353,8 +353,9 @@ describe("a request of a pipeline", () => {
     const words = ["cellular", "batching", "runs", "at", "every", "step", "state", "rows"];
     const alone = async (text: string) => {
       const { outputs, usage } = await runtime.run("g2p", { text });
-      const tagged = await runtime.run("tagger", { phonemes: outputs.phonemes! });
-      return { ...outputs, ...tagged.outputs, cells: usage.cells + tagged.usage.cells };
+      const phonemes = outputs.phonemes!;
+      const tagged = await runtime.run("tagger", { phonemes });
+      return { phonemes, ...tagged.outputs, cells: usage.cells + tagged.usage.cells };
     };
     const results = await Promise.all(words.map((text) => runtime.run("spoken", { text })));
     for (const [i, { outputs, usage }] of results.entries()) {
