@@ -12,7 +12,7 @@ export interface NativeOptions {
   readonly card?: number;
   /** Of the CPU: 512 or 256. @default the widest that there are */
   readonly vectorBits?: 256 | 512;
-  /** Most rows times steps of one task; 1 or more. @default 512 */
+  /** Most rows times steps of one task; 1 or more. @default 256 */
   readonly maxBatch?: number;
 }
 
@@ -51,10 +51,12 @@ class NativeKernel implements Kernel {
   readonly #hasC: boolean;
   readonly #inputs: readonly (readonly Values[])[];
   readonly #outputs: readonly (readonly Values[])[];
+  /** Of weights, tables, inputs and outputs. */
+  readonly #fixedBytes: number;
   #slots = 0;
 
   constructor(native: Native, cells: readonly CellSpec[], options: NativeOptions) {
-    const { device, card = 0, vectorBits = 0, maxBatch = 512 } = options;
+    const { device, card = 0, vectorBits = 0, maxBatch = 256 } = options;
     const refused = cells.find((cell) => !canRunNatively(cell));
     if (refused) {
       throw new Fault(
@@ -69,15 +71,17 @@ class NativeKernel implements Kernel {
     const layout = stateLayout(cells);
     this.#hidden = layout[0]!.size;
     this.#hasC = layout.length === 2;
+    const converted = cells.map(nativeCell);
     const { handle, places } = native.open({
       device,
       card,
       vectorBits,
       hidden: this.#hidden,
       maxBatch,
-      cells: cells.map(nativeCell),
+      cells: converted,
     });
     this.#handle = handle;
+    this.#fixedBytes = bytesOf(converted) + bytesOf(places);
     this.#inputs = places.map(({ input }, cell) =>
       cells[cell]!.inputs.map(({ dtype }) =>
         dtype === "int32" ? new Int32Array(input!) : new Float32Array(input!),
@@ -88,6 +92,11 @@ class NativeKernel implements Kernel {
         name === "token" ? new Int32Array(of.token!) : new Float32Array(of[name as "h" | "c" | "logits"]!),
       ),
     );
+  }
+
+  /** Of a slot there are h and c, each twice on the CPU. */
+  get bytes(): number {
+    return this.#fixedBytes + this.#slots * 2 * 2 * 4 * this.#hidden;
   }
 
   reserve(count: number): void {
@@ -136,3 +145,12 @@ class NativeKernel implements Kernel {
 
 /** A call of several steps saves the way into the addon and back. */
 const STEP_SIZES = [1, 2, 4, 8];
+
+function bytesOf(objects: readonly object[]): number {
+  return objects
+    .flatMap((object) => Object.values(object))
+    .reduce((sum: number, value) => {
+      const isMemory = value instanceof ArrayBuffer || ArrayBuffer.isView(value);
+      return sum + (isMemory ? value.byteLength : 0);
+    }, 0);
+}

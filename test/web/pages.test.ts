@@ -98,9 +98,9 @@ describe.skipIf(!chromiumPath)("the pages in Chromium", { timeout: TIMEOUT_MS },
     await page.keyboard.press("Control+A");
     await page.keyboard.type("cellular");
     await page.keyboard.press("Enter");
-    await until(() => text(page, "output")).toBe("S EH L Y AH L ER");
-    await until(() => text(page, "#status")).toMatch(/^Done: S EH L Y AH L ER\. 7 steps/);
-    await until(() => text(page, "#lanes-legend")).toMatch(/g2p encoder.*g2p decoder/);
+    await until(() => text(page, "output")).toContain("S EH L Y AH L ER");
+    await until(() => text(page, "#status")).toMatch(/^Done: .*S EH L Y AH L ER.* 7 steps/);
+    await until(() => text(page, "#lanes-legend")).toMatch(/g2p (forward|backward).*g2p decoder/);
     await until(() => coloured(page, "#lanes")).toBeGreaterThan(200);
     for (const id of ["rows", "active", "cells", "latency"]) {
       await until(() => coloured(page, `#plot-${id} canvas`)).toBeGreaterThan(10);
@@ -109,7 +109,7 @@ describe.skipIf(!chromiumPath)("the pages in Chromium", { timeout: TIMEOUT_MS },
     await page.focus("#lanes");
     await page.keyboard.press("ArrowLeft");
     await until(() => text(page, "#lanes-readout")).toMatch(
-      /g2p decoder with 1 row in [\d.]+ ms on engine 0: #\d+/,
+      /g2p decoder with \d+ rows? in [\d.]+ ms on engine 0: #\d+/,
     );
     expect(await page.getAttribute("#lanes-freeze", "aria-pressed")).toBe("true");
   });
@@ -211,7 +211,7 @@ describe.skipIf(!chromiumPath)("the pages in Chromium", { timeout: TIMEOUT_MS },
     await until(() => page.isVisible("#feed-note")).toBe(false);
     await page.fill("#input", "back");
     await page.keyboard.press("Enter");
-    await until(() => text(page, "output")).toBe("B AE K");
+    await until(() => text(page, "output")).toContain("B AE K");
     // Another origin than the one above, and a browser logs every connection that fails.
     await page.context().close();
     complaints.splice(stopped);
