@@ -1,15 +1,16 @@
 import { sizeOf } from "../src/core/tensor.ts";
-import type { Kernel } from "./kernel.ts";
+import type { Kernel, Pause } from "./kernel.ts";
 
 /**
  * Runs one task of noise per cell, then its first rows in smaller tasks, and compares the bits: whether a row gets the same
- * alone and in company. Leaves all slots that it used cleared.
+ * alone and in company. Leaves all slots that it used cleared. Waits for `pause` before each cell.
  */
-export async function rowsAreIndependent(kernel: Kernel): Promise<boolean> {
+export async function rowsAreIndependent(kernel: Kernel, pause: Pause = () => {}): Promise<boolean> {
   const rows = Math.min(ROWS, kernel.maxBatch);
   kernel.reserve(2 * rows);
   let same = true;
   for (let cell = 0; cell < kernel.cells.length && same; cell++) {
+    await pause();
     const whole = await run(kernel, cell, rows, rows);
     for (const count of COUNTS.filter((some) => some < rows)) {
       const part = await run(kernel, cell, rows, count);
@@ -33,7 +34,8 @@ async function run(kernel: Kernel, cell: number, rows: number, count: number): P
     );
   }
   for (const values of kernel.stage(cell, count, 1)) {
-    for (let i = 0; i < values.length; i++) {
+    const used = (values.length / kernel.maxBatch) * count;
+    for (let i = 0; i < used; i++) {
       values[i] = values instanceof Int32Array ? 0 : Math.sin(i * 12.9898);
     }
   }

@@ -1,47 +1,18 @@
-import { z } from "zod";
 import { Fault } from "../src/core/faults.ts";
 
-const point = z.object({
-  rows: z.int().min(1),
-  us: z.number().positive(),
-  spreadUs: z.number().min(0).optional(),
-});
-
-const setting = z.object({
-  threads: z.int().min(1).default(1),
-  stepsPerCall: z.int().min(1).default(1),
-  /** Steps of the longest request, for a graph that is batched whole. */
-  size: z.number().positive().optional(),
-  points: z.array(point).min(1),
-});
-
-/** What `cellbatch profile` writes. */
-const profileFile = z.object({
-  format: z.literal(1),
-  kind: z.literal("cellbatch.profile"),
-  model: z.object({ name: z.string(), version: z.string().optional(), digest: z.string().optional() }),
-  measuredAt: z.string().optional(),
-  cells: z
-    .array(
-      z.object({ cell: z.string(), lane: z.enum(["cellular", "graph"]), settings: z.array(setting).min(1) }),
-    )
-    .min(1),
-});
-
-export type ProfileFile = z.infer<typeof profileFile>;
-
-/** Reads a profile file's text. Throws INVALID_REQUEST with the place that is wrong. */
-export function parseProfile(text: string): ProfileFile {
-  let content: unknown;
-  try {
-    content = JSON.parse(text);
-  } catch (cause) {
-    throw new Fault("INVALID_REQUEST", "the profile is no JSON; 'cellbatch profile' writes one", { cause });
-  }
-  const parsed = profileFile.safeParse(content);
-  if (parsed.success) return parsed.data;
-  const { path, message } = parsed.error.issues[0]!;
-  throw new Fault("INVALID_REQUEST", `the profile is wrong at '${path.join(".") || "its top"}': ${message}`);
+/** What a table needs of a `Profile`. */
+export interface ProfileSource {
+  readonly model: { readonly name: string };
+  readonly cells: readonly {
+    readonly cell: string;
+    readonly lane: "cellular" | "graph";
+    readonly settings: readonly {
+      readonly threads: number;
+      readonly stepsPerCall: number;
+      readonly size?: number | undefined;
+      readonly points: readonly Point[];
+    }[];
+  }[];
 }
 
 export interface TableOptions {
@@ -64,7 +35,7 @@ export class ProfileTable {
   readonly #curves: readonly { readonly size: number; readonly points: readonly Point[] }[];
 
   /** Throws INVALID_REQUEST where the profile has no such cell or setting. */
-  constructor(profile: ProfileFile, options: TableOptions = {}) {
+  constructor(profile: ProfileSource, options: TableOptions = {}) {
     const { threads = 1, stepsPerCall = 1 } = options;
     const name = profile.model.name;
     const names = profile.cells.map(({ cell }) => cell);

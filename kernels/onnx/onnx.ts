@@ -2,6 +2,8 @@ import { Tensor } from "onnxruntime-node";
 import type { CellSpec } from "../../src/core/cell.ts";
 import { sizeOf, type TensorSpec } from "../../src/core/tensor.ts";
 import { type Kernel, type KernelTask, type Pause, stateLayout, type Values } from "../kernel.ts";
+import { rowsAreIndependent } from "../row-check.ts";
+import { readSlot, writeSlot } from "../slot-states.ts";
 import { StateRows } from "../state-rows.ts";
 import type { Port } from "./cell-graph.ts";
 import { FORM_LIMITS, type Form, type FormLimits, formsOf } from "./forms.ts";
@@ -90,7 +92,7 @@ export class OnnxKernel implements Kernel {
       throw error;
     }
     const kernel = new OnnxKernel(cells, forms, rewrites, limits.maxBatch);
-    kernel.rowsAreIndependent = await kernel.#checkRows(pause);
+    kernel.rowsAreIndependent = await rowsAreIndependent(kernel, pause);
     return kernel;
   }
 
@@ -125,21 +127,11 @@ export class OnnxKernel implements Kernel {
   }
 
   read(slot: number): Float32Array {
-    const values = new Float32Array(this.#layout.reduce((sum, { size }) => sum + size, 0));
-    let offset = 0;
-    this.#layout.forEach(({ size }, i) => {
-      this.#states[i]!.read(slot, values, offset);
-      offset += size;
-    });
-    return values;
+    return readSlot(this.#layout, this.#states, slot);
   }
 
-  write(slot: number, values: Float32Array): void {
-    let offset = 0;
-    this.#layout.forEach(({ size }, i) => {
-      this.#states[i]!.write(slot, values.subarray(offset, offset + size));
-      offset += size;
-    });
+  write(slot: number, states: Float32Array): void {
+    writeSlot(this.#layout, this.#states, slot, states);
   }
 
   async dispose(): Promise<void> {
@@ -148,15 +140,6 @@ export class OnnxKernel implements Kernel {
 
   #stateOf(name: string): StateRows {
     return this.#states[this.#layout.findIndex((state) => state.name === name)]!;
-  }
-
-  /** Whether each cell gives a row the same bits alone and in company. */
-  async #checkRows(pause: Pause): Promise<boolean> {
-    for (const program of this.#programs) {
-      await pause();
-      if (!(await program.checkRows())) return false;
-    }
-    return true;
   }
 }
 
@@ -230,48 +213,6 @@ class Program {
     for (const { session } of this.#forms) await session.dispose();
   }
 
-  /** Runs one task of noise, then its rows in smaller tasks, and compares the bits. */
-  async checkRows(): Promise<boolean> {
-    const rows = Math.min(CHECKED_ROWS, this.#maxBatch);
-    const noise = (values: Values, size: number) => {
-      for (let i = 0; i < rows * size; i++)
-        values[i] = values instanceof Int32Array ? 0 : Math.sin(i * 12.9898);
-    };
-    const staged = this.#cell.inputs.map((spec, i) => ({
-      values: this.inputs[i]!,
-      size: sizeOf(spec.shape),
-    }));
-    for (const { values, size } of staged) noise(values, size);
-    const state = this.#cell.states.map(({ shape }, i) => {
-      const values = this.#stays ? this.#states[i]!.bank(this.#index, 0) : this.#gathered[0]?.[i];
-      const size = sizeOf(shape);
-      if (values) noise(values, size);
-      return { values, size };
-    });
-    const results = () => [
-      ...this.#cell.outputs.map((spec, i) => ({ values: this.outputs[i]!, size: sizeOf(spec.shape) })),
-      ...(this.#cell.writes
-        ? this.#states.map((rowsOf, i) => ({ values: rowsOf.bank(this.#index, 1), size: state[i]!.size }))
-        : []),
-    ];
-    const runRows = async (count: number) => {
-      const call = this.#call(count, 1);
-      this.outputs = call.outputs;
-      await call.session.run(call.feeds, call.fetches);
-      return results().map(({ values, size }) => values.slice(0, count * size));
-    };
-    const whole = await runRows(rows);
-    let same = true;
-    for (const count of [1, 2, 5, 7, 12, 13, 31].filter((some) => some < rows)) {
-      const part = await runRows(count);
-      part.forEach((values, i) => {
-        for (let at = 0; at < values.length; at++) same &&= Object.is(values[at], whole[i]![at]);
-      });
-    }
-    for (const { values } of [...staged, ...state]) values?.fill(0);
-    return same;
-  }
-
   /** Whether rows stay in the cell's own banks from task to task. */
   get #stays(): boolean {
     return this.#cell.reads === 1 && this.#cell.writes;
@@ -335,8 +276,6 @@ interface Call {
   /** As `cell.outputs`. */
   readonly outputs: readonly Values[];
 }
-
-const CHECKED_ROWS = 32;
 
 function valuesFor(spec: TensorSpec, rows: number): Values {
   const length = rows * sizeOf(spec.shape);

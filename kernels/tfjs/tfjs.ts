@@ -3,6 +3,7 @@ import type { CellSpec } from "../../src/core/cell.ts";
 import { sizeOf, type TensorSpec } from "../../src/core/tensor.ts";
 import { type Kernel, type KernelFactory, type KernelTask, stateLayout, type Values } from "../kernel.ts";
 import { rowsAreIndependent } from "../row-check.ts";
+import { readSlot, writeSlot } from "../slot-states.ts";
 import { DeviceRows } from "./device-rows.ts";
 import type { Tfjs } from "./namespace.ts";
 import { DeviceWeights, type Step, stepOf } from "./steps.ts";
@@ -106,21 +107,11 @@ class TfjsKernel implements Kernel {
   }
 
   read(slot: number): Float32Array {
-    const values = new Float32Array(this.#layout.reduce((sum, { size }) => sum + size, 0));
-    let offset = 0;
-    this.#layout.forEach(({ size }, i) => {
-      this.#states[i]!.read(slot, values, offset);
-      offset += size;
-    });
-    return values;
+    return readSlot(this.#layout, this.#states, slot);
   }
 
   write(slot: number, states: Float32Array): void {
-    let offset = 0;
-    this.#layout.forEach(({ size }, i) => {
-      this.#states[i]!.write(slot, states.subarray(offset, offset + size));
-      offset += size;
-    });
+    writeSlot(this.#layout, this.#states, slot, states);
   }
 
   dispose(): void {

@@ -1,16 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { callCost, lambdaPrices, lambdaPricesOf2020, machineCost } from "../../planner/cost.ts";
-import { type ProfileFile, ProfileTable, parseProfile } from "../../planner/profile.ts";
+import { type ProfileSource, ProfileTable } from "../../planner/profile.ts";
 import { cellularService, partsOf, tableService } from "../../planner/service.ts";
 
 const points = (...list: [number, number][]) => list.map(([rows, us]) => ({ rows, us }));
-const file = (cells: ProfileFile["cells"]): ProfileFile => ({
-  format: 1,
-  kind: "cellbatch.profile",
-  model: { name: "m" },
-  cells,
-});
+const file = (cells: ProfileSource["cells"]): ProfileSource => ({ model: { name: "m" }, cells });
 const graph = file([
   {
     cell: "graph",
@@ -46,29 +41,6 @@ describe("a profile", () => {
     expect(() => new ProfileTable(file(cells), { cell: "c" })).toThrow("has no cell 'c', it has a, b");
     expect(() => new ProfileTable(graph, { threads: 2 })).toThrow(
       "has nothing for 2 threads and 1 steps per call",
-    );
-  });
-
-  it("is refused with the place that is wrong", () => {
-    expect(() => parseProfile("{")).toThrow("the profile is no JSON; 'cellbatch profile' writes one");
-    expect(() => parseProfile("[]")).toThrow("the profile is wrong at 'its top'");
-    const wrong = JSON.stringify({
-      ...graph,
-      cells: [{ cell: "x", lane: "graph", settings: [{ points: [{ rows: 0, us: 1 }] }] }],
-    });
-    expect(() => parseProfile(wrong)).toThrow("the profile is wrong at 'cells.0.settings.0.points.0.rows'");
-    expect(parseProfile(JSON.stringify(graph)).model.name).toBe("m");
-  });
-
-  it("never fails but with a sentence", () => {
-    fc.assert(
-      fc.property(fc.oneof(fc.json(), fc.string()), (text) => {
-        try {
-          parseProfile(text);
-        } catch (error) {
-          expect((error as { code?: string }).code).toBe("INVALID_REQUEST");
-        }
-      }),
     );
   });
 
