@@ -1,7 +1,7 @@
 import type { CostCurve } from "./cost-curve.ts";
-import { Heap } from "./heap.ts";
 import type { Policy, ReadyGroup } from "./policy.ts";
 import { type SubgraphOptions, Subgraphs } from "./subgraphs.ts";
+import { WaitingQueue } from "./waiting-queue.ts";
 
 /** A kind of cell: rows of one type can share a task. */
 export interface CellType {
@@ -60,8 +60,8 @@ export class Scheduler {
   readonly #maxTasks: number;
   readonly #workers: number;
   readonly #table = new Subgraphs();
-  readonly #waiting: Heap<number>[] = [];
-  /** By type: subgraphs that wait; its heap may also hold entries of some that left. */
+  readonly #waiting: WaitingQueue[] = [];
+  /** By type: subgraphs that wait; its queue may also hold entries of some that left. */
   readonly #waitingCount: number[] = [];
   #size = 0;
   /** By type, then by worker: the subgraphs that hold a row place. */
@@ -89,7 +89,7 @@ export class Scheduler {
     types.forEach((type, i) => {
       const at = first + i;
       this.#types[at] = type;
-      this.#waiting[at] = new Heap<number>((a, b) => this.#table.before(a, b));
+      this.#waiting[at] = new WaitingQueue((a, b) => this.#table.before(a, b));
       this.#waitingCount[at] = 0;
       this.#running[at] = 0;
       this.#spare[at] = [];
@@ -124,6 +124,14 @@ export class Scheduler {
     this.#size++;
     for (const other of options.after ?? []) this.#table.link(other, id);
     if (this.#table.pending[id] === 0) this.#release(id);
+    return id;
+  }
+
+  /** Adds a subgraph of `steps` known cells that waits for nothing and has no deadline; answers its number. */
+  addRun(type: number, steps: number, priority: number, arrival: number): number {
+    const id = this.#table.addRun(type, steps, priority, arrival);
+    this.#size++;
+    this.#wait(id);
     return id;
   }
 
@@ -329,9 +337,9 @@ export class Scheduler {
 
   /** Drops queue entries of subgraphs that wait no more, once they are most of the queue. */
   #sweep(type: number): void {
-    const heap = this.#waiting[type]!;
-    if (heap.size < 64 || heap.size < 2 * this.#waitingCount[type]!) return;
-    heap.filter((id) => {
+    const queue = this.#waiting[type]!;
+    if (queue.size < 64 || queue.size < 2 * this.#waitingCount[type]!) return;
+    queue.filter((id) => {
       if (this.#isCurrent(id)) return true;
       this.#dropEntry(id);
       return false;
@@ -355,11 +363,11 @@ export class Scheduler {
 
   /** Brings the first subgraph that waits to the top of a type's queue. */
   #peek(type: number): number | undefined {
-    const heap = this.#waiting[type]!;
+    const queue = this.#waiting[type]!;
     for (;;) {
-      const id = heap.peek();
+      const id = queue.peek();
       if (id === undefined || this.#isCurrent(id)) return id;
-      heap.pop();
+      queue.pop();
       this.#dropEntry(id);
     }
   }

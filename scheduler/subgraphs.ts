@@ -45,20 +45,29 @@ export class Subgraphs {
   #next = 0;
 
   add(options: SubgraphOptions): number {
-    const id = this.#free.pop() ?? this.#next++;
-    if (id >= this.type.length) this.#grow();
-    this.type[id] = options.type;
-    this.state[id] = 0;
+    const id = this.addRun(options.type, options.steps, options.priority, options.arrival);
     this.open[id] = options.open ? 1 : 0;
     this.stepsAhead[id] = options.stepsAhead === false ? 0 : 1;
+    this.deadline[id] = options.deadlineMs;
+    return id;
+  }
+
+  /** Adds one whose steps are all known, without a deadline. */
+  addRun(type: number, steps: number, priority: number, arrival: number): number {
+    const id = this.#free.pop() ?? this.#next++;
+    if (id >= this.type.length) this.#grow();
+    this.type[id] = type;
+    this.state[id] = 0;
+    this.open[id] = 0;
+    this.stepsAhead[id] = 1;
     this.dead[id] = 0;
-    this.priority[id] = options.priority;
-    this.remaining[id] = options.steps;
+    this.priority[id] = priority;
+    this.remaining[id] = steps;
     this.inFlight[id] = 0;
     this.pending[id] = 0;
     this.entries[id] = 0;
-    this.deadline[id] = options.deadlineMs;
-    this.arrival[id] = options.arrival;
+    this.deadline[id] = Number.POSITIVE_INFINITY;
+    this.arrival[id] = arrival;
     this.dependent[id] = -1;
     return id;
   }

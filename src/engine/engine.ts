@@ -7,6 +7,7 @@ import type { Clock } from "../core/clock.ts";
 import { Fault, type FaultCode, faultCodes } from "../core/faults.ts";
 import { sizeOf, type Tensor } from "../core/tensor.ts";
 import type { BeamSearch } from "./beam.ts";
+import { Chains } from "./chains.ts";
 import { refuseImpossible } from "./deadline.ts";
 import { checkInput, RequestGraph, runsBefore } from "./graph.ts";
 import { GraphLane, GraphRequest, writeGraphAnswer } from "./graph-lane.ts";
@@ -15,7 +16,7 @@ import { sumBy, TaskMeter, writeMeters } from "./meters.ts";
 import type { LoadedModel } from "./model.ts";
 import type { RunOutput } from "./outputs.ts";
 import { PacketReader, PacketWriter } from "./packet.ts";
-import { QuietRuns } from "./quiet.ts";
+import { CHAIN, LOUD, QuietRuns } from "./quiet.ts";
 import { EngineRun, type Found, type Kept, Request, type SessionRun, type Waypoint } from "./request.ts";
 import { advance, likeliest, sample, uniformOf } from "./sampling.ts";
 import { heldValues, valuesOf } from "./series.ts";
@@ -49,6 +50,7 @@ export class Engine {
   /** By number of the subgraph. */
   readonly #runs: EngineRun[] = [];
   readonly #quiet = new QuietRuns();
+  readonly #chains = new Chains(this.#quiet);
   /** By type and input, then by row: the held values that the kernel's staging place has there. */
   readonly #holders = new Map<number, Values[]>();
   readonly #deadlines = new Heap<Request | GraphRequest>((a, b) => a.deadlineMs < b.deadlineMs);
@@ -96,6 +98,7 @@ export class Engine {
   async remove(number: number): Promise<void> {
     const model = this.#models[number];
     if (!model) return;
+    if (!(model instanceof GraphLane)) for (const id of this.#chains.of(model)) this.#find(id);
     for (const request of this.#requests.values()) {
       if ((request instanceof GraphRequest ? request.lane : request.model) === model)
         this.#endWith(request, "MODEL_NOT_READY", `model '${model.definition.name}' was unloaded`);
@@ -121,7 +124,7 @@ export class Engine {
 
   /** Requests and sessions that have not ended. */
   get active(): number {
-    return this.#requests.size;
+    return this.#requests.size + this.#chains.count;
   }
 
   /** When a deadline passes or a batch of whole requests is due, on the clock; `Infinity` where nothing waits. */
@@ -316,7 +319,7 @@ export class Engine {
     const inputs = kind === command.PUSH ? readInputs(reader) : undefined;
     const argument = kind === command.MARKER || kind === command.FORK ? reader.int() : 0;
     const options = kind === command.FORK ? readOptions(reader) : undefined;
-    const request = this.#requests.get(id);
+    const request = this.#find(id);
     if (request instanceof GraphRequest) {
       if (kind === command.CANCEL) this.#endWith(request, "CANCELLED", "the request was cancelled");
       return;
@@ -350,8 +353,28 @@ export class Engine {
     }
   }
 
+  /** The request or session with a number, as an object. */
+  #find(id: number): Request | GraphRequest | undefined {
+    const subgraph = this.#chains.find(id);
+    return subgraph === undefined ? this.#requests.get(id) : this.#toObject(subgraph);
+  }
+
+  #toObject(subgraph: number): Request {
+    const request = this.#chains.toObject(subgraph);
+    this.#requests.set(request.id, request);
+    this.#runs[subgraph] = request.runs[0]!;
+    return request;
+  }
+
   #admit(id: number, reader: PacketReader): void {
     const model = this.#models[reader.int()]!;
+    if (!(model instanceof GraphLane)) {
+      const now = this.#clock.now();
+      if (this.#chains.admit(id, model, reader, this.#scheduler, this.#arrivals, now)) {
+        this.#arrivals++;
+        return;
+      }
+    }
     const options = readOptions(reader);
     const inputs = readInputs(reader);
     if (model instanceof GraphLane) {
@@ -535,10 +558,11 @@ export class Engine {
     const { kernel } = model;
     const spec = model.definition.cells[cell]!;
     const { rows, steps, subgraphs } = task;
-    const { isQuiet, slot } = this.#quiet;
+    const { kind, slot } = this.#quiet;
     for (let row = 0; row < rows; row++) {
       const subgraph = subgraphs[row]!;
-      if (isQuiet[subgraph] === 1) {
+      if (kind[subgraph] !== LOUD) {
+        if (slot[subgraph]! < 0) this.#chains.begin(subgraph, this.#takeSlot(model), this.#taskMs);
         this.#reads[row] = slot[subgraph]!;
         this.#writes[row] = slot[subgraph]!;
         continue;
@@ -586,15 +610,17 @@ export class Engine {
 
   #stage(task: Task, input: number, size: number, to: Values): void {
     const { rows, steps, subgraphs } = task;
-    const { isQuiet, done } = this.#quiet;
-    const quietInputs = this.#quiet.input(input);
+    const { kind, done } = this.#quiet;
+    const { values, first } = this.#quiet.input(input);
     const holders = this.#holders.get(task.type * MOST_INPUTS + input);
     if (holders && steps > 1) holders.length = 0;
     for (let row = 0; row < rows; row++) {
       const subgraph = subgraphs[row]!;
-      if (isQuiet[subgraph] === 1) {
+      if (kind[subgraph] !== LOUD) {
         if (holders) holders[row] = NO_FLOATS.values;
-        copySteps(quietInputs[subgraph]!, done[subgraph]!, size, to, row, rows, steps);
+        const at = first[subgraph]! + done[subgraph]! * size;
+        if (size === 1 && steps === 1) to[row] = values[subgraph]![at]!;
+        else copySteps(values[subgraph]!, at, size, to, row, rows, steps);
         continue;
       }
       const run = this.#runs[subgraph]!;
@@ -612,7 +638,7 @@ export class Engine {
         stageAcrossPushes(session, input, size, to, row, rows, steps);
         continue;
       }
-      copySteps(run.inputs[input]!, run.position, size, to, row, rows, steps);
+      copySteps(run.inputs[input]!, run.position * size, size, to, row, rows, steps);
     }
   }
 
@@ -634,9 +660,20 @@ export class Engine {
   #finish(task: Task): void {
     if (this.#watch) this.#tellWatch(this.#watch, task);
     this.#takeOutputs(task, true);
-    this.#meterOf(task.type).add(task.rows, this.#clock.now() - this.#taskMs);
+    const now = this.#clock.now();
+    this.#meterOf(task.type).add(task.rows, now - this.#taskMs);
     this.#decisions++;
-    this.#scheduler.complete(task, (subgraph) => this.#runDone(this.#runs[subgraph]!));
+    this.#scheduler.complete(task, (subgraph) => {
+      if (this.#quiet.kind[subgraph] === CHAIN) this.#answerChain(subgraph, now);
+      else this.#runDone(this.#runs[subgraph]!);
+    });
+  }
+
+  #answerChain(subgraph: number, nowMs: number): void {
+    const model = this.#chains.modelOf(subgraph);
+    const slot = this.#chains.answer(subgraph, this.outbox, nowMs);
+    model.kernel.clear(slot);
+    model.freeSlots.push(slot);
   }
 
   #tellWatch(watch: StepWatch, { type, rows, steps, subgraphs }: Task): void {
@@ -648,7 +685,11 @@ export class Engine {
       endedMs: this.#clock.now(),
       rows,
       steps,
-      requestOf: (row) => this.#runs[subgraphs[row]!]!.request.id,
+      requestOf: (row) => {
+        const subgraph = subgraphs[row]!;
+        const isChain = this.#quiet.kind[subgraph] === CHAIN;
+        return isChain ? this.#chains.idOf(subgraph) : this.#runs[subgraph]!.request.id;
+      },
     });
   }
 
@@ -661,13 +702,17 @@ export class Engine {
     const quiet = this.#quiet;
     for (let row = 0; row < rows; row++) {
       const subgraph = subgraphs[row]!;
-      const isQuiet = quiet.isQuiet[subgraph] === 1;
-      if (isQuiet && quiet.done[subgraph]! + steps < quiet.steps[subgraph]!) {
-        quiet.done[subgraph] = quiet.done[subgraph]! + steps;
-        continue;
+      const kind = quiet.kind[subgraph]!;
+      if (kind !== LOUD) {
+        const done = quiet.done[subgraph]! + steps;
+        if (done < quiet.steps[subgraph]! || kind === CHAIN) {
+          quiet.done[subgraph] = done;
+          if (done === quiet.steps[subgraph]!) this.#chains.end(subgraph, (steps - 1) * rows + row);
+          continue;
+        }
       }
       const run = this.#runs[subgraph]!;
-      if (isQuiet) quiet.leave(run);
+      if (kind !== LOUD) quiet.leave(run);
       if (run.done === 0) this.#releaseBefore(run);
       run.done += steps;
       run.position += steps;
@@ -908,6 +953,7 @@ export class Engine {
   /** After a task has failed: tries it row by row, so that only the request whose fault it is ends. */
   #fail(task: Task, error: unknown): void {
     for (const subgraph of task.subgraphs.subarray(0, task.rows)) {
+      if (this.#quiet.kind[subgraph] === CHAIN) this.#toObject(subgraph);
       const alone: Task = { ...task, rows: 1, subgraphs: Int32Array.of(subgraph) };
       try {
         if (task.rows === 1) throw error;
@@ -1052,7 +1098,7 @@ function copy(from: Values, at: number, to: Values, into: number, size: number):
   else to.set(from.subarray(at, at + size), into);
 }
 
-/** Values of `steps` steps from step `first` on, to where a task wants those of row `row`. */
+/** Values of `steps` steps, which begin at `first`, to where a task wants those of row `row`. */
 function copySteps(
   from: Values,
   first: number,
@@ -1063,7 +1109,7 @@ function copySteps(
   steps: number,
 ): void {
   for (let step = 0; step < steps; step++) {
-    copy(from, (first + step) * size, to, (step * rows + row) * size, size);
+    copy(from, first + step * size, to, (step * rows + row) * size, size);
   }
 }
 

@@ -1,3 +1,5 @@
+import type { PacketReader } from "./packet.ts";
+
 /**
  * Records from the runtime to an engine. Each begins with its number and the request's; then:
  *
@@ -63,11 +65,6 @@ interface Writer {
   double(value: number): void;
 }
 
-interface Reader {
-  int(): number;
-  double(): number;
-}
-
 export function writeOptions(to: Writer, options: EngineOptions): void {
   to.int(options.priority);
   to.double(options.timeoutMs);
@@ -81,8 +78,10 @@ export function writeOptions(to: Writer, options: EngineOptions): void {
 }
 
 /** Options as most callers leave them share one object: a million queued requests keep a million of them otherwise. */
-export function readOptions(from: Reader): EngineOptions {
-  const options = {
+export function readOptions(from: PacketReader): EngineOptions {
+  if (from.skip(lastWords)) return last;
+  const start = from.position;
+  last = {
     priority: from.int(),
     timeoutMs: from.double(),
     maxSteps: from.double(),
@@ -93,32 +92,10 @@ export function readOptions(from: Reader): EngineOptions {
     beamWidth: from.int(),
     stream: from.int() === 1,
   };
-  if (!sameOptions(options, last)) last = options;
+  lastWords = from.words.slice(start, from.position);
   return last;
 }
 
-let last: EngineOptions = {
-  priority: 0,
-  timeoutMs: 0,
-  maxSteps: 0,
-  temperature: 0,
-  topK: 0,
-  topP: 0,
-  seed: 0,
-  beamWidth: 0,
-  stream: false,
-};
-
-function sameOptions(a: EngineOptions, b: EngineOptions): boolean {
-  return (
-    a.priority === b.priority &&
-    a.timeoutMs === b.timeoutMs &&
-    a.maxSteps === b.maxSteps &&
-    a.temperature === b.temperature &&
-    a.topK === b.topK &&
-    a.topP === b.topP &&
-    a.seed === b.seed &&
-    a.beamWidth === b.beamWidth &&
-    a.stream === b.stream
-  );
-}
+let last: EngineOptions;
+/** Of `last`; no record begins like these. */
+let lastWords = Int32Array.of(-1);

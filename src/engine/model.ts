@@ -3,6 +3,7 @@ import type { ModelDefinition, Unfold } from "../../models/definition.ts";
 import { unfoldOf } from "../../models/programs.ts";
 import type { CellType } from "../../scheduler/scheduler.ts";
 import { Fault } from "../core/faults.ts";
+import { type ChainPlan, chainPlan } from "./chains.ts";
 import { knownStates } from "./known-states.ts";
 import { OutputLists } from "./outputs.ts";
 import { type CellProfile, profileCells } from "./profile.ts";
@@ -15,6 +16,8 @@ export interface LoadedModel {
   readonly bytes: number;
   readonly unfold: Unfold;
   readonly outputs: OutputLists;
+  /** Where requests are one run each. */
+  readonly chain: ChainPlan | undefined;
   readonly profiles: readonly CellProfile[];
   /** By cell: the slot of its state after token 0, where the states of all tokens are kept from the start; see `knownStates`. */
   readonly known: readonly (number | undefined)[];
@@ -50,6 +53,7 @@ export async function loadModel(
   const { known, slots: zeroSlot } = await knownStates(kernel);
   const slots = zeroSlot + 1;
   kernel.reserve(slots);
+  const outputs = new OutputLists(definition);
   return {
     definition,
     kernel,
@@ -57,7 +61,8 @@ export async function loadModel(
       return kernel.bytes ?? 0;
     },
     unfold: unfoldOf(definition),
-    outputs: new OutputLists(definition),
+    outputs,
+    chain: chainPlan(definition, outputs),
     profiles,
     known,
     zeroSlot,

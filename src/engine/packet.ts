@@ -64,19 +64,34 @@ export class PacketWriter {
 
 /** Reads what a `PacketWriter` wrote; tensors are views of the packet. */
 export class PacketReader {
-  readonly #words: Int32Array;
-  #at = 0;
+  readonly words: Int32Array;
+  /** The next word to read. */
+  position = 0;
+  #floats: Float32Array | undefined;
 
   constructor(packet: ArrayBuffer) {
-    this.#words = new Int32Array(packet);
+    this.words = new Int32Array(packet);
   }
 
   get isDone(): boolean {
-    return this.#at >= this.#words.length;
+    return this.position >= this.words.length;
+  }
+
+  /** The whole packet as floats, by word. */
+  get allFloats(): Float32Array {
+    this.#floats ??= new Float32Array(this.words.buffer);
+    return this.#floats;
   }
 
   int(): number {
-    return this.#words[this.#at++]!;
+    return this.words[this.position++]!;
+  }
+
+  /** Goes past `words` where they come next; answers whether they do. */
+  skip(words: Int32Array): boolean {
+    for (let i = 0; i < words.length; i++) if (this.words[this.position + i] !== words[i]) return false;
+    this.position += words.length;
+    return true;
   }
 
   double(): number {
@@ -87,8 +102,8 @@ export class PacketReader {
 
   text(): string {
     const bytes = this.int();
-    const view = new Uint8Array(this.#words.buffer, this.#at * 4, bytes);
-    this.#at += (bytes + 3) >> 2;
+    const view = new Uint8Array(this.words.buffer, this.position * 4, bytes);
+    this.position += (bytes + 3) >> 2;
     return decoder.decode(view);
   }
 
@@ -102,15 +117,15 @@ export class PacketReader {
 
   floats(): Float32Array {
     const length = this.int();
-    const view = new Float32Array(this.#words.buffer, this.#at * 4, length);
-    this.#at += length;
+    const view = new Float32Array(this.words.buffer, this.position * 4, length);
+    this.position += length;
     return view;
   }
 
   ints(): Int32Array {
     const length = this.int();
-    const view = this.#words.subarray(this.#at, this.#at + length);
-    this.#at += length;
+    const view = this.words.subarray(this.position, this.position + length);
+    this.position += length;
     return view;
   }
 }
