@@ -127,11 +127,13 @@ export class Scheduler {
     return id;
   }
 
-  /** Adds a subgraph of `steps` known cells that waits for nothing and has no deadline; answers its number. */
-  addRun(type: number, steps: number, priority: number, arrival: number): number {
+  /** Adds a subgraph of known cells without a deadline, after two others at most (-1 for none); answers its number. */
+  addRun(type: number, steps: number, priority: number, arrival: number, after = -1, other = -1): number {
     const id = this.#table.addRun(type, steps, priority, arrival);
     this.#size++;
-    this.#wait(id);
+    if (after >= 0) this.#table.link(after, id);
+    if (other >= 0) this.#table.link(other, id);
+    if (this.#table.pending[id] === 0) this.#wait(id);
     return id;
   }
 

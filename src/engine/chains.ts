@@ -1,16 +1,17 @@
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { Scheduler } from "../../scheduler/scheduler.ts";
 import { sizeOf } from "../core/tensor.ts";
-import { type EngineOptions, event, readOptions } from "./messages.ts";
+import { type LightRequests, readLightOptions } from "./light-requests.ts";
 import type { LoadedModel } from "./model.ts";
 import type { OutputLists, RunOutput } from "./outputs.ts";
 import type { PacketReader, PacketWriter } from "./packet.ts";
 import { CHAIN, grown, type QuietRuns } from "./quiet.ts";
-import { EngineRun, Request } from "./request.ts";
+import { EngineRun, type Request } from "./request.ts";
 import { TokenArena } from "./token-arena.ts";
 
 /** What requests of a model look like that are one run of one cell and answered by its last step. */
 export interface ChainPlan {
+  readonly kind: "chain";
   /** Index among the model's cells. */
   readonly cell: number;
   /** In the order of the model's inputs. */
@@ -41,117 +42,63 @@ export function chainPlan(definition: ModelDefinition, lists: OutputLists): Chai
   const planned = inputs.map(({ name }): ChainInput => {
     const at = spec.inputs.findIndex((input) => input.name === name);
     const { dtype, shape } = spec.inputs[at]!;
-    return {
-      at,
-      isInteger: dtype === "int32",
-      shape,
-      size: sizeOf(shape),
-      symbols: name === "token" ? symbols : 0,
-    };
+    const isInteger = dtype === "int32";
+    return { at, isInteger, shape, size: sizeOf(shape), symbols: name === "token" ? symbols : 0 };
   });
   let given: readonly RunOutput[] = [];
   for (const { name } of outputs) given = lists.with(given, cell, name, name, false);
-  return { cell, inputs: planned, outputs: given };
+  return { kind: "chain", cell, inputs: planned, outputs: given };
 }
 
-/**
- * Requests of models that have a plan, as rows of numbers from their admission to their answer: most requests of most
- * models. An object is made of one only when somebody cancels or pauses it. With a time limit, or steps that are
- * streamed, it is one from the start.
- */
+/** The runs of light requests that are chains. */
 export class Chains {
-  /** How many there are. */
-  count = 0;
+  readonly #requests: LightRequests;
   readonly #quiet: QuietRuns;
   readonly #arena = new TokenArena();
-  /** By subgraph, here and below. */
-  #id = new Int32Array(INITIAL);
-  #arrival = new Float64Array(INITIAL);
-  #admittedMs = new Float64Array(INITIAL);
-  #startedMs = new Float64Array(INITIAL);
-  /** Where the kernel's outputs have its last step. */
+  /** By subgraph: where the kernel's outputs have its last step. */
   #row = new Int32Array(INITIAL);
-  readonly #options: EngineOptions[] = [];
-  readonly #model: LoadedModel[] = [];
-  /** By number of the request: its subgraph and 1, or 0. */
-  #subgraphs = new Int32Array(INITIAL);
   /** By input of the record that is read: where its values begin. */
   readonly #found: number[] = [];
 
-  constructor(quiet: QuietRuns) {
+  constructor(requests: LightRequests, quiet: QuietRuns) {
+    this.#requests = requests;
     this.#quiet = quiet;
   }
 
   /**
-   * Takes in the request whose options and inputs `reader` is before. Answers false, and leaves the reader there, where it must be
-   * an object: for what it wants, or since something is wrong with it.
+   * Takes in the request whose options and inputs `reader` is before. Answers false, and leaves the reader anywhere, where it must
+   * be an object: for what it wants, or since something is wrong with it.
    */
   admit(
     id: number,
     model: LoadedModel,
+    plan: ChainPlan,
     reader: PacketReader,
     scheduler: Scheduler,
     arrival: number,
     nowMs: number,
   ): boolean {
-    const { chain } = model;
-    if (!chain || id >= MOST_IDS) return false;
-    const start = reader.position;
-    const options = readOptions(reader);
-    const isPlain = !options.stream && options.timeoutMs === Number.POSITIVE_INFINITY;
-    const steps = isPlain ? this.#findInputs(chain, reader) : 0;
-    if (steps === 0) {
-      reader.position = start;
-      return false;
-    }
-    const { priority } = options;
-    const subgraph = scheduler.addRun(model.firstType + chain.cell, steps, priority, arrival);
-    this.#makeRoom(subgraph, id);
+    const options = readLightOptions(id, reader);
+    const steps = options ? this.#findInputs(plan, reader) : 0;
+    if (!options || steps === 0) return false;
+    const subgraph = scheduler.addRun(model.firstType + plan.cell, steps, options.priority, arrival);
+    if (subgraph >= this.#row.length) this.#row = grown(this.#row, new Int32Array(2 * subgraph));
     this.#quiet.add(subgraph, CHAIN, NO_SLOT, 0, steps);
-    for (let i = 0; i < chain.inputs.length; i++) {
-      const { at, isInteger, size } = chain.inputs[i]!;
+    for (let i = 0; i < plan.inputs.length; i++) {
+      const { at, isInteger, size } = plan.inputs[i]!;
       const from = this.#found[i]!;
-      if (isInteger && size === 1)
-        this.#quiet.give(subgraph, at, this.#arena.tokens, this.#keep(reader, from, steps));
-      else this.#quiet.give(subgraph, at, isInteger ? reader.words : reader.allFloats, from);
+      if (isInteger && size === 1) {
+        const first = this.#keep(reader, from, steps);
+        this.#quiet.give(subgraph, at, this.#arena.tokens, first);
+      } else this.#quiet.give(subgraph, at, isInteger ? reader.words : reader.allFloats, from);
     }
-    this.#id[subgraph] = id;
-    this.#arrival[subgraph] = arrival;
-    this.#admittedMs[subgraph] = nowMs;
-    this.#options[subgraph] = options;
-    this.#model[subgraph] = model;
-    this.#subgraphs[id] = subgraph + 1;
-    this.count++;
+    this.#requests.add(subgraph, { id, model, options, arrival, admittedMs: nowMs });
     return true;
-  }
-
-  /** The request's number. */
-  idOf(subgraph: number): number {
-    return this.#id[subgraph]!;
-  }
-
-  modelOf(subgraph: number): LoadedModel {
-    return this.#model[subgraph]!;
-  }
-
-  /** The subgraph of a request, where it is one of these. */
-  find(id: number): number | undefined {
-    const found = this.#subgraphs[id] ?? 0;
-    return found === 0 ? undefined : found - 1;
-  }
-
-  /** Numbers of all requests of a model. */
-  of(model: LoadedModel): readonly number[] {
-    const ids: number[] = [];
-    this.#subgraphs.forEach((found, id) => {
-      if (found > 0 && this.#model[found - 1] === model) ids.push(id);
-    });
-    return ids;
   }
 
   begin(subgraph: number, slot: number, nowMs: number): void {
     this.#quiet.slot[subgraph] = slot;
-    this.#startedMs[subgraph] = nowMs;
+    this.#requests.start(subgraph, nowMs);
   }
 
   /** The last step has run: its outputs are in this row of the kernel's. */
@@ -160,59 +107,29 @@ export class Chains {
   }
 
   /** Writes the answer and forgets the request; answers its slot. */
-  answer(subgraph: number, outbox: PacketWriter, nowMs: number): number {
-    const { chain, kernel } = this.#model[subgraph]!;
-    const outputs = kernel.outputs(chain!.cell);
-    const row = this.#row[subgraph]!;
-    const startedMs = this.#startedMs[subgraph]!;
-    outbox.int(event.DONE);
-    outbox.int(this.#id[subgraph]!);
-    outbox.int(this.#quiet.steps[subgraph]!);
-    outbox.double(startedMs - this.#admittedMs[subgraph]!);
-    outbox.double(nowMs - startedMs);
-    outbox.int(chain!.outputs.length);
-    for (let i = 0; i < chain!.outputs.length; i++) {
-      const { output, cellOutput, shape, size } = chain!.outputs[i]!;
-      outbox.int(output);
-      outbox.tensor(shape, outputs[cellOutput]!, row * size, size);
-    }
-    this.#forget(subgraph, chain!);
+  answer(subgraph: number, plan: ChainPlan, outbox: PacketWriter, nowMs: number): number {
+    const place = { cell: plan.cell, outputs: plan.outputs, row: this.#row[subgraph]! };
+    this.#requests.answer(subgraph, outbox, nowMs, this.#quiet.steps[subgraph]!, place);
+    this.#forget(subgraph, plan);
     return this.#quiet.slot[subgraph]!;
   }
 
   /** Makes an object of a request, which stays where it is. */
-  toObject(subgraph: number): Request {
+  toObject(subgraph: number, plan: ChainPlan): Request {
     const quiet = this.#quiet;
-    const model = this.#model[subgraph]!;
-    const { chain } = model;
-    const id = this.#id[subgraph]!;
-    const request = new Request(
-      id,
-      model,
-      this.#options[subgraph]!,
-      this.#arrival[subgraph]!,
-      this.#admittedMs[subgraph]!,
-    );
+    const request = this.#requests.toObject(subgraph);
     const [slot, done, steps] = [quiet.slot[subgraph]!, quiet.done[subgraph]!, quiet.steps[subgraph]!];
-    if (slot !== NO_SLOT) request.startedMs = this.#startedMs[subgraph]!;
-    const inputs = chain!.inputs
+    const inputs = plan.inputs
       .toSorted((a, b) => a.at - b.at)
       .map(({ at, size }) => {
         const { values, first } = quiet.input(at);
         const from = first[subgraph]!;
         return values[subgraph]!.slice(from, from + steps * size);
       });
-    this.#forget(subgraph, chain!);
-    const run = new EngineRun(request, chain!.cell, inputs, []);
-    Object.assign(run, {
-      subgraph,
-      slot,
-      done,
-      position: done,
-      steps,
-      outputs: chain!.outputs,
-      isQuiet: true,
-    });
+    this.#forget(subgraph, plan);
+    const run = new EngineRun(request, plan.cell, inputs, []);
+    const progress = { subgraph, slot, done, position: done, steps };
+    Object.assign(run, { ...progress, outputs: plan.outputs, isQuiet: true });
     request.runs = [run];
     request.open = 1;
     if (done > 0 && done < steps) quiet.enter(run);
@@ -223,11 +140,11 @@ export class Chains {
     const quiet = this.#quiet;
     for (let i = 0; i < inputs.length; i++) {
       const { at, isInteger, size } = inputs[i]!;
-      if (isInteger && size === 1) this.#arena.give(quiet.input(at).first[subgraph]!, quiet.steps[subgraph]!);
+      if (!isInteger || size !== 1) continue;
+      this.#arena.give(quiet.input(at).first[subgraph]!, quiet.steps[subgraph]!);
     }
     quiet.remove(subgraph, inputs.length);
-    this.#subgraphs[this.#id[subgraph]!] = 0;
-    this.count--;
+    this.#requests.remove(subgraph);
   }
 
   /** Goes past the inputs; answers their steps, or 0 where they are not as the plan says. */
@@ -258,27 +175,12 @@ export class Chains {
     for (let step = 0; step < steps; step++) tokens[at + step] = words[from + step]!;
     return at;
   }
-
-  #makeRoom(subgraph: number, id: number): void {
-    while (subgraph >= this.#id.length) {
-      const length = this.#id.length * 2;
-      this.#id = grown(this.#id, new Int32Array(length));
-      this.#arrival = grown(this.#arrival, new Float64Array(length));
-      this.#admittedMs = grown(this.#admittedMs, new Float64Array(length));
-      this.#startedMs = grown(this.#startedMs, new Float64Array(length));
-      this.#row = grown(this.#row, new Int32Array(length));
-    }
-    while (id >= this.#subgraphs.length)
-      this.#subgraphs = grown(this.#subgraphs, new Int32Array(this.#subgraphs.length * 2));
-  }
 }
 
 const INITIAL = 1024;
 const NO_SLOT = -1;
-/** Runtimes use small numbers again; a request with a larger one is an object. */
-const MOST_IDS = 2 ** 24;
 
-function areBelow(symbols: number, words: Int32Array, from: number, count: number): boolean {
+export function areBelow(symbols: number, words: Int32Array, from: number, count: number): boolean {
   for (let at = from; at < from + count; at++) if (words[at]! < 0 || words[at]! >= symbols) return false;
   return true;
 }

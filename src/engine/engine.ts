@@ -3,24 +3,27 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import { Heap } from "../../scheduler/heap.ts";
 import type { Policy } from "../../scheduler/policy.ts";
 import { Scheduler, type Task } from "../../scheduler/scheduler.ts";
+import type { CellSpec } from "../core/cell.ts";
 import type { Clock } from "../core/clock.ts";
 import { Fault, type FaultCode, faultCodes } from "../core/faults.ts";
 import { sizeOf, type Tensor } from "../core/tensor.ts";
 import type { BeamSearch } from "./beam.ts";
-import { Chains } from "./chains.ts";
+import { type ChainPlan, Chains } from "./chains.ts";
 import { refuseImpossible } from "./deadline.ts";
 import { checkInput, RequestGraph, runsBefore } from "./graph.ts";
 import { GraphLane, GraphRequest, writeGraphAnswer } from "./graph-lane.ts";
+import { LightRequests } from "./light-requests.ts";
 import { command, type EngineOptions, event, readOptions } from "./messages.ts";
 import { sumBy, TaskMeter, writeMeters } from "./meters.ts";
 import type { LoadedModel } from "./model.ts";
 import type { RunOutput } from "./outputs.ts";
 import { PacketReader, PacketWriter } from "./packet.ts";
-import { CHAIN, LOUD, QuietRuns } from "./quiet.ts";
+import { CHAIN, LOUD, QuietRuns, TREE } from "./quiet.ts";
 import { EngineRun, type Found, type Kept, Request, type SessionRun, type Waypoint } from "./request.ts";
 import { advance, likeliest, sample, uniformOf } from "./sampling.ts";
 import { heldValues, valuesOf } from "./series.ts";
 import { StepWatch } from "./step-watch.ts";
+import { type TreePlan, Trees } from "./trees.ts";
 
 export interface EngineSettings {
   /** In the order by which requests name them. */
@@ -50,7 +53,9 @@ export class Engine {
   /** By number of the subgraph. */
   readonly #runs: EngineRun[] = [];
   readonly #quiet = new QuietRuns();
-  readonly #chains = new Chains(this.#quiet);
+  readonly #light = new LightRequests();
+  readonly #chains = new Chains(this.#light, this.#quiet);
+  readonly #trees = new Trees(this.#light, this.#quiet);
   /** By type and input, then by row: the held values that the kernel's staging place has there. */
   readonly #holders = new Map<number, Values[]>();
   readonly #deadlines = new Heap<Request | GraphRequest>((a, b) => a.deadlineMs < b.deadlineMs);
@@ -98,7 +103,7 @@ export class Engine {
   async remove(number: number): Promise<void> {
     const model = this.#models[number];
     if (!model) return;
-    if (!(model instanceof GraphLane)) for (const id of this.#chains.of(model)) this.#find(id);
+    if (!(model instanceof GraphLane)) for (const id of this.#light.of(model)) this.#find(id);
     for (const request of this.#requests.values()) {
       if ((request instanceof GraphRequest ? request.lane : request.model) === model)
         this.#endWith(request, "MODEL_NOT_READY", `model '${model.definition.name}' was unloaded`);
@@ -124,7 +129,7 @@ export class Engine {
 
   /** Requests and sessions that have not ended. */
   get active(): number {
-    return this.#requests.size + this.#chains.count;
+    return this.#requests.size + this.#light.count;
   }
 
   /** When a deadline passes or a batch of whole requests is due, on the clock; `Infinity` where nothing waits. */
@@ -355,26 +360,28 @@ export class Engine {
 
   /** The request or session with a number, as an object. */
   #find(id: number): Request | GraphRequest | undefined {
-    const subgraph = this.#chains.find(id);
-    return subgraph === undefined ? this.#requests.get(id) : this.#toObject(subgraph);
+    const last = this.#light.find(id);
+    return last === undefined ? this.#requests.get(id) : this.#toObject(last);
   }
 
-  #toObject(subgraph: number): Request {
-    const request = this.#chains.toObject(subgraph);
+  /** Makes an object of the light request that ends with a subgraph. */
+  #toObject(last: number): Request {
+    const plan = this.#light.modelOf(last).plan!;
+    const request =
+      plan.kind === "chain" ? this.#chains.toObject(last, plan) : this.#trees.toObject(last, plan);
     this.#requests.set(request.id, request);
-    this.#runs[subgraph] = request.runs[0]!;
+    for (const run of request.runs) if (!run.isDone) this.#runs[run.subgraph] = run;
     return request;
   }
 
   #admit(id: number, reader: PacketReader): void {
     const model = this.#models[reader.int()]!;
-    if (!(model instanceof GraphLane)) {
-      const now = this.#clock.now();
-      if (this.#chains.admit(id, model, reader, this.#scheduler, this.#arrivals, now)) {
-        this.#arrivals++;
-        return;
-      }
+    const start = reader.position;
+    if (!(model instanceof GraphLane) && model.plan && this.#admitLight(id, model, model.plan, reader)) {
+      this.#arrivals++;
+      return;
     }
+    reader.position = start;
     const options = readOptions(reader);
     const inputs = readInputs(reader);
     if (model instanceof GraphLane) {
@@ -397,6 +404,13 @@ export class Engine {
     } catch (error) {
       this.#endWithFault(request, Fault.from(error));
     }
+  }
+
+  #admitLight(id: number, model: LoadedModel, plan: ChainPlan | TreePlan, reader: PacketReader): boolean {
+    const now = this.#clock.now();
+    return plan.kind === "chain"
+      ? this.#chains.admit(id, model, plan, reader, this.#scheduler, this.#arrivals, now)
+      : this.#trees.admit(id, model, plan, reader, this.#scheduler, this.#arrivals, now);
   }
 
   #admitWhole(id: number, lane: GraphLane, options: EngineOptions, inputs: readonly Tensor[]): void {
@@ -561,6 +575,10 @@ export class Engine {
     const { kind, slot } = this.#quiet;
     for (let row = 0; row < rows; row++) {
       const subgraph = subgraphs[row]!;
+      if (kind[subgraph] === TREE) {
+        this.#beginNode(subgraph, row, model, spec);
+        continue;
+      }
       if (kind[subgraph] !== LOUD) {
         if (slot[subgraph]! < 0) this.#chains.begin(subgraph, this.#takeSlot(model), this.#taskMs);
         this.#reads[row] = slot[subgraph]!;
@@ -569,10 +587,8 @@ export class Engine {
       }
       const run = this.#runs[subgraph]!;
       if (run.done === 0) this.#begin(run);
-      if (spec.reads === 1) this.#reads[row] = run.done === 0 ? firstRead(run) : run.slot;
-      else
-        for (let read = 0; read < spec.reads; read++)
-          this.#reads[spec.reads * row + read] = run.from[read]!.slot;
+      for (let read = 0; read < spec.reads; read++)
+        this.#reads[spec.reads * row + read] = run.done === 0 ? firstRead(run, read) : run.slot;
       this.#writes[row] = run.slot;
     }
     if (spec.inputs.length > 0) {
@@ -582,6 +598,24 @@ export class Engine {
       }
     }
     return kernel.run({ cell, rows, steps, reads: this.#reads, writes: this.#writes });
+  }
+
+  /** The last subgraph of the light request that one belongs to; -1 where it is an object's. */
+  #lastOf(subgraph: number): number {
+    const kind = this.#quiet.kind[subgraph];
+    if (kind === TREE) return this.#trees.lastOf(subgraph);
+    return kind === CHAIN ? subgraph : -1;
+  }
+
+  #beginNode(subgraph: number, row: number, model: LoadedModel, { reads, writes }: CellSpec): void {
+    const trees = this.#trees;
+    this.#reads[reads * row] = trees.left[subgraph]!;
+    if (reads === 2) this.#reads[2 * row + 1] = trees.right[subgraph]!;
+    const slot = trees.begin(subgraph, model.zeroSlot, this.#taskMs);
+    if (!writes) return;
+    const own = slot < 0 ? this.#takeSlot(model) : slot;
+    this.#quiet.slot[subgraph] = own;
+    this.#writes[row] = own;
   }
 
   /** Gives a run that begins its slot: that of the run before, where nobody else reads it. */
@@ -664,16 +698,30 @@ export class Engine {
     this.#meterOf(task.type).add(task.rows, now - this.#taskMs);
     this.#decisions++;
     this.#scheduler.complete(task, (subgraph) => {
-      if (this.#quiet.kind[subgraph] === CHAIN) this.#answerChain(subgraph, now);
+      const kind = this.#quiet.kind[subgraph];
+      if (kind === CHAIN) this.#answerChain(subgraph, now);
+      else if (kind === TREE) this.#nodeDone(subgraph, now);
       else this.#runDone(this.#runs[subgraph]!);
     });
   }
 
   #answerChain(subgraph: number, nowMs: number): void {
-    const model = this.#chains.modelOf(subgraph);
-    const slot = this.#chains.answer(subgraph, this.outbox, nowMs);
-    model.kernel.clear(slot);
-    model.freeSlots.push(slot);
+    const model = this.#light.modelOf(subgraph);
+    const slot = this.#chains.answer(subgraph, model.plan as ChainPlan, this.outbox, nowMs);
+    this.#giveSlot(model, slot);
+  }
+
+  #nodeDone(subgraph: number, nowMs: number): void {
+    const trees = this.#trees;
+    const last = trees.lastOf(subgraph);
+    const model = this.#light.modelOf(last);
+    const own = this.#quiet.slot[subgraph]!;
+    const [left, right] = [trees.left[subgraph]!, trees.right[subgraph]!];
+    if (left > model.zeroSlot && left !== own) this.#giveSlot(model, left);
+    if (right > model.zeroSlot && right !== own) this.#giveSlot(model, right);
+    if (!trees.finish(subgraph)) return;
+    trees.answer(last, model.plan as TreePlan, this.outbox, nowMs);
+    if (own >= 0) this.#giveSlot(model, own);
   }
 
   #tellWatch(watch: StepWatch, { type, rows, steps, subgraphs }: Task): void {
@@ -687,8 +735,8 @@ export class Engine {
       steps,
       requestOf: (row) => {
         const subgraph = subgraphs[row]!;
-        const isChain = this.#quiet.kind[subgraph] === CHAIN;
-        return isChain ? this.#chains.idOf(subgraph) : this.#runs[subgraph]!.request.id;
+        const last = this.#lastOf(subgraph);
+        return last < 0 ? this.#runs[subgraph]!.request.id : this.#light.idOf(last);
       },
     });
   }
@@ -703,6 +751,10 @@ export class Engine {
     for (let row = 0; row < rows; row++) {
       const subgraph = subgraphs[row]!;
       const kind = quiet.kind[subgraph]!;
+      if (kind === TREE) {
+        this.#trees.end(subgraph, row);
+        continue;
+      }
       if (kind !== LOUD) {
         const done = quiet.done[subgraph]! + steps;
         if (done < quiet.steps[subgraph]! || kind === CHAIN) {
@@ -876,7 +928,8 @@ export class Engine {
     this.#quiet.leave(run);
     run.isDone = true;
     this.#runs[run.subgraph] = GONE;
-    if (run.readers === 0) this.#freeSlot(run);
+    // Nobody begins from a run of a request that has ended.
+    if (run.readers === 0 || request.ended) this.#freeSlot(run);
     request.open--;
     if (request.open === 0 && !request.ended) this.#answer(request);
   }
@@ -953,7 +1006,8 @@ export class Engine {
   /** After a task has failed: tries it row by row, so that only the request whose fault it is ends. */
   #fail(task: Task, error: unknown): void {
     for (const subgraph of task.subgraphs.subarray(0, task.rows)) {
-      if (this.#quiet.kind[subgraph] === CHAIN) this.#toObject(subgraph);
+      const last = this.#lastOf(subgraph);
+      if (last >= 0) this.#toObject(last);
       const alone: Task = { ...task, rows: 1, subgraphs: Int32Array.of(subgraph) };
       try {
         if (task.rows === 1) throw error;
@@ -1022,10 +1076,13 @@ export class Engine {
 
   #freeSlot(run: EngineRun): void {
     if (run.slot < 0 || run.isKnown) return;
-    const { model } = run.request;
-    model.kernel.clear(run.slot);
-    model.freeSlots.push(run.slot);
+    this.#giveSlot(run.request.model, run.slot);
     run.slot = -1;
+  }
+
+  #giveSlot(model: LoadedModel, slot: number): void {
+    model.kernel.clear(slot);
+    model.freeSlots.push(slot);
   }
 }
 
@@ -1082,9 +1139,9 @@ function given(outputs: readonly RunOutput[]): number {
   return count;
 }
 
-/** The slot a run's first step reads: that of the run before, where it was not taken over. */
-function firstRead({ from, slot }: EngineRun): number {
-  return from.length > 0 && from[0]!.slot >= 0 ? from[0]!.slot : slot;
+/** A slot that a run's first step reads: that of a run before, where it was not taken over. */
+function firstRead({ from, slot }: EngineRun, read: number): number {
+  return from.length > 0 && from[read]!.slot >= 0 ? from[read]!.slot : slot;
 }
 
 function readInputs(reader: PacketReader): Tensor[] {

@@ -7,6 +7,7 @@ import { type ChainPlan, chainPlan } from "./chains.ts";
 import { knownStates } from "./known-states.ts";
 import { OutputLists } from "./outputs.ts";
 import { type CellProfile, profileCells } from "./profile.ts";
+import { type TreePlan, treePlan } from "./trees.ts";
 
 /** A model on a device: its kernel, and what was measured of it. */
 export interface LoadedModel {
@@ -16,8 +17,8 @@ export interface LoadedModel {
   readonly bytes: number;
   readonly unfold: Unfold;
   readonly outputs: OutputLists;
-  /** Where requests are one run each. */
-  readonly chain: ChainPlan | undefined;
+  /** Where requests can be rows of numbers. */
+  readonly plan: ChainPlan | TreePlan | undefined;
   readonly profiles: readonly CellProfile[];
   /** By cell: the slot of its state after token 0, where the states of all tokens are kept from the start; see `knownStates`. */
   readonly known: readonly (number | undefined)[];
@@ -62,7 +63,7 @@ export async function loadModel(
     },
     unfold: unfoldOf(definition),
     outputs,
-    chain: chainPlan(definition, outputs),
+    plan: chainPlan(definition, outputs) ?? treePlan(definition, outputs, known),
     profiles,
     known,
     zeroSlot,

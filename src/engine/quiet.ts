@@ -5,8 +5,9 @@ import type { EngineRun } from "./request.ts";
 export const LOUD = 0;
 /** A run between its first and last step whose outputs nobody wants. */
 export const QUIET = 1;
-/** A request that is nothing but one quiet run, and no object; see `Chains`. */
+/** The run of a request that is no object; see `Chains` and `Trees`. */
 export const CHAIN = 2;
+export const TREE = 3;
 
 /**
  * Runs whose steps before the last concern nobody, as columns by the number of their subgraph. After a cell has run, the
@@ -14,7 +15,7 @@ export const CHAIN = 2;
  * numbers are near each other and fetched side by side.
  */
 export class QuietRuns {
-  /** LOUD, QUIET or CHAIN. */
+  /** LOUD, QUIET, CHAIN or TREE. */
   kind = new Uint8Array(INITIAL);
   /** -1 for none yet. */
   slot = new Int32Array(INITIAL);
