@@ -63,6 +63,7 @@ export class Scheduler {
   readonly #waiting: WaitingQueue[] = [];
   /** By type: subgraphs that wait; its queue may also hold entries of some that left. */
   readonly #waitingCount: number[] = [];
+  #waitingInAll = 0;
   #size = 0;
   /** By type, then by worker: the subgraphs that hold a row place. */
   readonly #places: Places[][] = [];
@@ -116,6 +117,11 @@ export class Scheduler {
   /** Subgraphs that are known and not done. */
   get size(): number {
     return this.#size;
+  }
+
+  /** Subgraphs of all types that could run and have no row place. */
+  get waiting(): number {
+    return this.#waitingInAll;
   }
 
   /** Adds a subgraph; answers its number, which is free for another once it is done or removed. */
@@ -297,7 +303,7 @@ export class Scheduler {
     table.state[id] = WAITING;
     table.entries[id] = table.entries[id]! + 1;
     const type = table.type[id]!;
-    this.#waitingCount[type] = this.#waitingCount[type]! + 1;
+    this.#countWaiting(type, 1);
     this.#waiting[type]!.push(id);
   }
 
@@ -309,7 +315,7 @@ export class Scheduler {
     table.state[id] = HELD;
     if (state === PLACED) this.#places[type]![table.worker[id]!]!.remove(table.place[id]!, table);
     else if (state === WAITING) {
-      this.#waitingCount[type] = this.#waitingCount[type]! - 1;
+      this.#countWaiting(type, -1);
       this.#sweep(type);
     }
   }
@@ -357,6 +363,11 @@ export class Scheduler {
     const table = this.#table;
     table.entries[id] = table.entries[id]! - 1;
     if (table.entries[id] === 0 && table.dead[id] === 1) table.recycle(id);
+  }
+
+  #countWaiting(type: number, change: number): void {
+    this.#waitingCount[type] = this.#waitingCount[type]! + change;
+    this.#waitingInAll += change;
   }
 
   #waitingOf(type: number): number {
@@ -424,7 +435,7 @@ export class Scheduler {
     const id = this.#peek(type);
     if (id === undefined) return false;
     this.#waiting[type]!.pop();
-    this.#waitingCount[type] = this.#waitingCount[type]! - 1;
+    this.#countWaiting(type, -1);
     const table = this.#table;
     table.entries[id] = table.entries[id]! - 1;
     table.state[id] = PLACED;

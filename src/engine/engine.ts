@@ -132,6 +132,11 @@ export class Engine {
     return this.#requests.size + this.#light.count;
   }
 
+  /** Whether more could run than there is room for in a task, so that who waits for an answer waits long anyway. */
+  get isBacklogged(): boolean {
+    return this.#scheduler.waiting > 0;
+  }
+
   /** When a deadline passes or a batch of whole requests is due, on the clock; `Infinity` where nothing waits. */
   get nextWakeMs(): number {
     return this.#lanes.reduce((least, lane) => Math.min(least, lane.nextDueMs), this.#nextDeadlineMs);

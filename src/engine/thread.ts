@@ -10,8 +10,11 @@ export interface WorkerData {
   readonly shared: SharedArrayBuffer;
 }
 
-/** What is shared with an engine's thread: a bell that is rung after every command, then counters as float64. */
-export const shared = { bytes: 40, bell: 0, cells: 1, tasks: 2, rows: 3, held: 4 } as const;
+/**
+ * What is shared with an engine's thread: a bell that is rung after every command; and counters as float64, on another line of
+ * the cache, so that who rings does not wait for who counts.
+ */
+export const shared = { bytes: 256, bell: 0, cells: 16, tasks: 17, rows: 18, held: 19 } as const;
 
 export type WorkerMessage =
   | { readonly kind: "ready"; readonly loaded: ReadonlyMap<number, Loaded> }

@@ -12,6 +12,8 @@ const LONGEST_WAIT_MS = 1000;
  * step only where that is cheap: at most one part in this many of its time goes there. An idle one publishes at once.
  */
 const PUBLISH_SHARE = 40;
+/** The same while requests wait for room in a task: then latency is in the queue, and throughput is what counts. */
+const BACKLOGGED_PUBLISH_SHARE = 160;
 /** What is believed of one publication at most, so that a preempted thread does not hold back outputs for long. */
 const LONGEST_PUBLISH_MS = 0.04;
 
@@ -68,7 +70,8 @@ async function main({ sources, config, port, shared: memory }: WorkerData): Prom
         port.postMessage({ kind: "packet", packet } satisfies WorkerMessage, [packet]);
         const after = performance.now();
         publishMs += (Math.min(after - now, LONGEST_PUBLISH_MS) - publishMs) / 8;
-        publishAt = after + publishMs * PUBLISH_SHARE;
+        const share = engine.isBacklogged ? BACKLOGGED_PUBLISH_SHARE : PUBLISH_SHARE;
+        publishAt = after + publishMs * share;
       }
     }
     if (pieces.isBusy) await pieces.turn(!ran);

@@ -300,6 +300,10 @@ export class EngineRuntime implements Runtime {
     if (this.#watchers.size > 0) this.#tellWatched(slot);
   }
 
+  get #active(): number {
+    return this.#accepted - this.#completed - this.#failed;
+  }
+
   stats(): RuntimeStats {
     let cells = 0;
     let tasks = 0;
@@ -316,7 +320,7 @@ export class EngineRuntime implements Runtime {
     }
     return {
       engines: this.#engines.length,
-      active: this.#accepted - this.#completed - this.#failed,
+      active: this.#active,
       accepted: this.#accepted,
       completed: this.#completed,
       failed: this.#failed,
@@ -362,7 +366,7 @@ export class EngineRuntime implements Runtime {
 
   async close(drainMs = DRAIN_MS): Promise<void> {
     this.#closing = true;
-    if (this.stats().active > 0 && drainMs > 0) {
+    if (this.#active > 0 && drainMs > 0) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, drainMs);
         this.#drained = () => {
@@ -425,7 +429,7 @@ export class EngineRuntime implements Runtime {
   #checkAdmission(): void {
     if (this.#closing) throw new Fault("SHUTTING_DOWN", "the runtime is closing and takes no more requests");
     const { maxActive } = this.#settings;
-    if (this.stats().active >= maxActive) {
+    if (this.#active >= maxActive) {
       throw new Fault("OVERLOADED", `${maxActive} requests and sessions are active, which is the most`);
     }
   }
@@ -593,7 +597,7 @@ export class EngineRuntime implements Runtime {
     if (isSuccess) this.#completed++;
     else this.#failed++;
     tell();
-    if (this.#drained && this.stats().active === 0) this.#drained();
+    if (this.#drained && this.#active === 0) this.#drained();
   }
 
   #tellEnded({ serial, version, isStage }: Entry, usage: Usage | undefined): void {
