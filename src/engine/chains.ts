@@ -7,7 +7,7 @@ import type { OutputLists, RunOutput } from "./outputs.ts";
 import type { PacketReader, PacketWriter } from "./packet.ts";
 import { CHAIN, grown, type QuietRuns } from "./quiet.ts";
 import { EngineRun, type Request } from "./request.ts";
-import { TokenArena } from "./token-arena.ts";
+import { ValueArena } from "./value-arena.ts";
 
 /** What requests of a model look like that are one run of one cell and answered by its last step. */
 export interface ChainPlan {
@@ -54,7 +54,9 @@ export function chainPlan(definition: ModelDefinition, lists: OutputLists): Chai
 export class Chains {
   readonly #requests: LightRequests;
   readonly #quiet: QuietRuns;
-  readonly #arena = new TokenArena();
+  /** Tokens of all requests, and vectors of those that have begun: to have those of all there would double them. */
+  readonly #tokens = new ValueArena((length) => new Int32Array(length));
+  readonly #vectors = new ValueArena((length) => new Float32Array(length));
   /** By subgraph: where the kernel's outputs have its last step. */
   #row = new Int32Array(INITIAL);
   /** By input of the record that is read: where its values begin. */
@@ -89,16 +91,27 @@ export class Chains {
       const from = this.#found[i]!;
       if (isInteger && size === 1) {
         const first = this.#keep(reader, from, steps);
-        this.#quiet.give(subgraph, at, this.#arena.tokens, first);
+        this.#quiet.give(subgraph, at, this.#tokens.values, first);
       } else this.#quiet.give(subgraph, at, isInteger ? reader.words : reader.allFloats, from);
     }
     this.#requests.add(subgraph, { id, model, options, arrival, admittedMs: nowMs });
     return true;
   }
 
-  begin(subgraph: number, slot: number, nowMs: number): void {
+  begin(subgraph: number, { inputs }: ChainPlan, slot: number, nowMs: number): void {
     this.#quiet.slot[subgraph] = slot;
     this.#requests.start(subgraph, nowMs);
+    for (let i = 0; i < inputs.length; i++) if (!inputs[i]!.isInteger) this.#bringNear(subgraph, inputs[i]!);
+  }
+
+  /** A packet is long out of the caches: to fetch all steps of a request at once is far quicker than one at a time. */
+  #bringNear(subgraph: number, { at, size }: ChainInput): void {
+    const { values, first } = this.#quiet.input(at);
+    const length = this.#quiet.steps[subgraph]! * size;
+    const from = first[subgraph]!;
+    const to = this.#vectors.take(length);
+    this.#vectors.values.set(values[subgraph]!.subarray(from, from + length), to);
+    this.#quiet.give(subgraph, at, this.#vectors.values, to);
   }
 
   /** The last step has run: its outputs are in this row of the kernel's. */
@@ -140,8 +153,10 @@ export class Chains {
     const quiet = this.#quiet;
     for (let i = 0; i < inputs.length; i++) {
       const { at, isInteger, size } = inputs[i]!;
-      if (!isInteger || size !== 1) continue;
-      this.#arena.give(quiet.input(at).first[subgraph]!, quiet.steps[subgraph]!);
+      const first = quiet.input(at).first[subgraph]!;
+      const length = quiet.steps[subgraph]! * size;
+      if (!isInteger && quiet.slot[subgraph] !== NO_SLOT) this.#vectors.give(first, length);
+      else if (isInteger && size === 1) this.#tokens.give(first, length);
     }
     quiet.remove(subgraph, inputs.length);
     this.#requests.remove(subgraph);
@@ -170,9 +185,9 @@ export class Chains {
 
   /** Copies tokens to where they stay. */
   #keep({ words }: PacketReader, from: number, steps: number): number {
-    const at = this.#arena.take(steps);
-    const { tokens } = this.#arena;
-    for (let step = 0; step < steps; step++) tokens[at + step] = words[from + step]!;
+    const at = this.#tokens.take(steps);
+    const { values } = this.#tokens;
+    for (let step = 0; step < steps; step++) values[at + step] = words[from + step]!;
     return at;
   }
 }

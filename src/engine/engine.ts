@@ -585,7 +585,7 @@ export class Engine {
         continue;
       }
       if (kind[subgraph] !== LOUD) {
-        if (slot[subgraph]! < 0) this.#chains.begin(subgraph, this.#takeSlot(model), this.#taskMs);
+        if (slot[subgraph]! < 0) this.#beginChain(subgraph, model);
         this.#reads[row] = slot[subgraph]!;
         this.#writes[row] = slot[subgraph]!;
         continue;
@@ -610,6 +610,10 @@ export class Engine {
     const kind = this.#quiet.kind[subgraph];
     if (kind === TREE) return this.#trees.lastOf(subgraph);
     return kind === CHAIN ? subgraph : -1;
+  }
+
+  #beginChain(subgraph: number, model: LoadedModel): void {
+    this.#chains.begin(subgraph, model.plan as ChainPlan, this.#takeSlot(model), this.#taskMs);
   }
 
   #beginNode(subgraph: number, row: number, model: LoadedModel, { reads, writes }: CellSpec): void {

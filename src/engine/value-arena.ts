@@ -1,25 +1,33 @@
+import type { Values } from "../../kernels/kernel.ts";
+
 /**
- * The tokens of waiting and running requests side by side: a step then fetches one line of memory per row, and no packet is
- * kept for the sake of a few of its words. Blocks are powers of two, and a free one is used again by the next of its size.
+ * The inputs of several requests side by side, so that a step finds them near each other and no packet is kept for the sake of
+ * a part of it. Blocks are powers of two, and a free one is used again by the next of its size.
  */
-export class TokenArena {
+export class ValueArena<Array extends Values> {
   /** Another array after `take` had to make room; the old one keeps what was in it. */
-  tokens = new Int32Array(INITIAL);
+  values: Array;
+  readonly #make: (length: number) => Array;
   #used = 0;
   /** By the logarithm of the size. */
   readonly #free: number[][] = [];
 
-  /** A block for `length` tokens; answers where it begins. */
+  constructor(make: (length: number) => Array) {
+    this.#make = make;
+    this.values = make(INITIAL);
+  }
+
+  /** A block for `length` values; answers where it begins. */
   take(length: number): number {
     const size = sizeClass(length);
     const free = this.#free[size]?.pop();
     if (free !== undefined) return free;
     const at = this.#used;
     this.#used += 1 << size;
-    while (this.#used > this.tokens.length) {
-      const grown = new Int32Array(this.tokens.length * 2);
-      grown.set(this.tokens);
-      this.tokens = grown;
+    if (this.#used > this.values.length) {
+      const grown = this.#make(Math.max(this.values.length * 2, this.#used));
+      grown.set(this.values);
+      this.values = grown;
     }
     return at;
   }
