@@ -375,7 +375,7 @@ export class Engine {
     const request =
       plan.kind === "chain" ? this.#chains.toObject(last, plan) : this.#trees.toObject(last, plan);
     this.#requests.set(request.id, request);
-    for (const run of request.runs) if (!run.isDone) this.#runs[run.subgraph] = run;
+    for (const run of request.runs) if (!run.isDone) this.#enlist(run);
     return request;
   }
 
@@ -460,6 +460,11 @@ export class Engine {
       arrival: request.arrival,
       after: subgraphsBefore(run),
     });
+    this.#enlist(run);
+  }
+
+  #enlist(run: EngineRun): void {
+    this.#quiet.makeRoom(run.subgraph);
     this.#runs[run.subgraph] = run;
   }
 
@@ -484,7 +489,7 @@ export class Engine {
       deadlineMs: request.deadlineMs,
       arrival: request.arrival,
     });
-    this.#runs[run.subgraph] = run;
+    this.#enlist(run);
     return run;
   }
 
@@ -879,7 +884,7 @@ export class Engine {
       deadlineMs: request.deadlineMs,
       arrival: request.arrival,
     });
-    this.#runs[run.subgraph] = run;
+    this.#enlist(run);
     return run;
   }
 

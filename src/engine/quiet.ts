@@ -51,8 +51,13 @@ export class QuietRuns {
     this.remove(subgraph, inputs.length);
   }
 
-  add(subgraph: number, kind: number, slot: number, done: number, steps: number): void {
+  /** Every subgraph has its place here, whatever its kind. */
+  makeRoom(subgraph: number): void {
     while (subgraph >= this.kind.length) this.#grow();
+  }
+
+  add(subgraph: number, kind: number, slot: number, done: number, steps: number): void {
+    this.makeRoom(subgraph);
     this.kind[subgraph] = kind;
     this.slot[subgraph] = slot;
     this.done[subgraph] = done;

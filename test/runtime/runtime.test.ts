@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import type { Fault } from "../../src/core/faults.ts";
 import { float32, type Tensor } from "../../src/core/tensor.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
@@ -67,6 +67,29 @@ describe("requests in company", () => {
       { numRuns: 40 },
     );
   });
+
+  for (const kind of ["written", "streamed", "last"] as const) {
+    it(`give what each gives alone when thousands of a kind are there at once (${kind})`, async () => {
+      const fresh = await createRuntime({ models: [chainModel(), writerModel(50)], inline: true });
+      onTestFinished(() => fresh.close(0));
+      const ask = async (number: number): Promise<unknown> => {
+        const [text, options] = ["abcdefgh"[number % 8]!, { maxSteps: 4 }] as const;
+        if (kind === "written") return (await fresh.run("writer", { text }, options)).outputs.text;
+        const x = vectors((number % 5) + 1, number % 8);
+        if (kind === "last") return numbers((await fresh.run("chain", { x })).outputs);
+        let last: readonly unknown[] = [];
+        for await (const { outputs } of fresh.stream("chain", { x })) last = numbers(outputs);
+        return last;
+      };
+      const together = await Promise.all(Array.from({ length: 3000 }, (_, number) => ask(number)));
+      const period = 5 * 8;
+      const alone: unknown[] = [];
+      for (let number = 0; number < period; number++) alone.push(await ask(number));
+      together.forEach((got, number) => {
+        expect(got).toEqual(alone[number % period]);
+      });
+    });
+  }
 
   it("are all answered, once", async () => {
     const before = runtime.stats();
