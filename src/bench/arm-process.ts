@@ -35,10 +35,8 @@ async function open(subject: Subject): Promise<Answering> {
     case "kernel":
       return rateOf(await bareKernel(subject.model, subject.rows));
     case "trees": {
-      const { hidden, inFlight, merged } = subject;
-      return rateOf(
-        merged === undefined ? await cellularTrees(hidden, inFlight) : await mergedTrees(hidden, merged),
-      );
+      const { hidden, inFlight, peer } = subject;
+      return rateOf(peer ? await mergedTrees(hidden, peer) : await cellularTrees(hidden, inFlight));
     }
     case "streams": {
       const listen = await listenTo({ way: subject.way, streams: subject.streams, rate: 16_000 });

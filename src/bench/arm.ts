@@ -6,6 +6,7 @@ import type { Lengths } from "../load/lengths.ts";
 import type { ModelArm, ModelSubject } from "./model-arm.ts";
 import type { SequenceArm, SequenceModel } from "./sequences.ts";
 import type { Way } from "./streams.ts";
+import type { MergedTrees } from "./trees.ts";
 
 /** What a process of its own serves. */
 export type Subject =
@@ -18,7 +19,12 @@ export type Subject =
       readonly inFlight: number;
     }
   | { readonly kind: "kernel"; readonly model: SequenceModel; readonly rows: number }
-  | { readonly kind: "trees"; readonly hidden: number; readonly merged?: number; readonly inFlight: number }
+  | {
+      readonly kind: "trees";
+      readonly hidden: number;
+      readonly peer?: MergedTrees;
+      readonly inFlight: number;
+    }
   | { readonly kind: "streams"; readonly way: Way; readonly streams: number };
 
 /** What is asked of it: its rate with a backlog that does not end, or latencies at a rate. */

@@ -77,6 +77,12 @@ export function treeModel(hidden: number): ModelDefinition {
   };
 }
 
+export interface MergedTrees {
+  /** Trees in one graph; 1 or more. */
+  readonly merged: number;
+  readonly kernel: "onnx" | "ours";
+}
+
 /** Measures trees per second of the runtime, which always has `inFlight` of them while it is measured. */
 export async function cellularTrees(
   hidden: number,
@@ -116,10 +122,18 @@ async function rateOf(count: () => number, seconds: number): Promise<number> {
 
 /**
  * Measures trees per second of what dynamic-graph frameworks do: merge the trees that wait (`merged` of them, as many wait always) into
- * one graph and run it level by level, with the kernel that the runtime uses, on this thread, nobody sending and nobody asking.
+ * one graph and run it level by level, on this thread, nobody sending and nobody asking. By ONNX Runtime, as people would; or
+ * by the very kernel that the runtime uses, which leaves only the scheduling to compare.
  */
-export async function mergedTrees(hidden: number, merged: number): Promise<(seconds: number) => number> {
-  const load = await kernelsFor({ device: "cpu", session: { threads: 1 } });
+export async function mergedTrees(
+  hidden: number,
+  { merged, kernel: name }: MergedTrees,
+): Promise<(seconds: number) => number> {
+  const load = await kernelsFor({
+    device: "cpu",
+    session: { threads: 1 },
+    ...(name === "onnx" ? { kernel: "onnx" } : {}),
+  });
   const kernel = await load(treeCells(hidden));
   const most = Math.min(LEVEL_ROWS, kernel.maxBatch);
   const trees = binaryTrees(512, 7);

@@ -5,6 +5,7 @@ import { modelDefinition } from "../runtime/create.ts";
 import type { Subject } from "./arm.ts";
 import { installedTfjs, isCell, type ModelSubject } from "./model-arm.ts";
 import type { SequenceArm, SequenceModel } from "./sequences.ts";
+import type { MergedTrees } from "./trees.ts";
 import type { WholeBatching } from "./whole-sequence.ts";
 
 /** The same work, done by several arms. */
@@ -109,16 +110,12 @@ function tfjsNotes(): string[] {
 
 function trees(): Workload {
   const inFlight = 256;
-  const arm = (name: string, words: string, merged?: number): WorkloadArm => ({
+  const arm = (name: string, words: string, peer?: MergedTrees): WorkloadArm => ({
     name,
-    role: merged === undefined ? "ours" : "peer",
-    settings: [
-      {
-        words,
-        subject: { kind: "trees", hidden: 256, inFlight, ...(merged === undefined ? {} : { merged }) },
-      },
-    ],
+    role: peer ? "peer" : "ours",
+    settings: [{ words, subject: { kind: "trees", hidden: 256, inFlight, ...(peer ? { peer } : {}) } }],
   });
+  const merged = (trees: number, kernel: MergedTrees["kernel"]) => ({ merged: trees, kernel });
   return {
     name: "trees256",
     what: "binary tree-LSTM h=256 over random trees of 10 to 40 leaves",
@@ -129,8 +126,9 @@ function trees(): Workload {
     notes: ["the level-by-level arms run on the thread that asks, without a server's costs"],
     arms: [
       arm("cellular", ""),
-      arm("merged", "64 waiting trees at a time, level by level", 64),
-      arm("one at a time", "one tree at a time, level by level", 1),
+      arm("merged", "64 waiting trees at a time, level by level, ONNX Runtime", merged(64, "onnx")),
+      arm("merged, our kernel", "the same on the kernel that the runtime uses", merged(64, "ours")),
+      arm("one at a time", "one tree at a time, level by level, ONNX Runtime", merged(1, "onnx")),
     ],
   };
 }
