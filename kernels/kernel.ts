@@ -34,6 +34,12 @@ export interface Kernel {
   /** Forgets what a slot holds: its next reader sees zeros. */
   clear(slot: number): void;
 
+  /**
+   * Promises that the slots from `first` on keep what they hold now, so that what follows from their states alone can be
+   * computed once. @default nothing is
+   */
+  freeze?(first: number, count: number): void;
+
   /** The states of a slot, all in one array in the order of `stateLayout`. */
   read(slot: number): Float32Array;
 

@@ -52,7 +52,7 @@ class NativeKernel implements Kernel {
   readonly #inputs: readonly (readonly Values[])[];
   readonly #outputs: readonly (readonly Values[])[];
   /** Of weights, tables, inputs and outputs. */
-  readonly #fixedBytes: number;
+  #fixedBytes: number;
   #slots = 0;
 
   constructor(native: Native, cells: readonly CellSpec[], options: NativeOptions) {
@@ -124,6 +124,10 @@ class NativeKernel implements Kernel {
 
   clear(slot: number): void {
     this.#native.clear(this.#handle, slot);
+  }
+
+  freeze(first: number, count: number): void {
+    this.#fixedBytes += this.#native.freeze(this.#handle, first, count);
   }
 
   read(slot: number): Float32Array {

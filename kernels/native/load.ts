@@ -9,6 +9,8 @@ export interface Native {
   reserve(handle: Handle, slots: number): void;
   run(handle: Handle, cell: number, rows: number, steps: number, reads: Int32Array, writes: Int32Array): void;
   clear(handle: Handle, slot: number): void;
+  /** Answers the bytes of what was prepared with slots that change no more. */
+  freeze(handle: Handle, first: number, count: number): number;
   /** Both are `[h, c]`, each of `hidden` values. */
   read(handle: Handle, slot: number, into: Float32Array): void;
   write(handle: Handle, slot: number, from: Float32Array): void;

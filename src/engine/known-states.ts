@@ -21,6 +21,7 @@ export async function knownStates(
     else {
       kernel.reserve(slots + tokens);
       await compute(kernel, cell, slots, tokens);
+      kernel.freeze?.(slots, tokens);
       known.push(slots);
       slots += tokens;
     }

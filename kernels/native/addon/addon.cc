@@ -304,6 +304,19 @@ napi_value clear(napi_env env, napi_callback_info info) {
   });
 }
 
+napi_value freeze(napi_env env, napi_callback_info info) {
+  return guarded<3>(env, info, [](const Values& js, napi_value* arguments) -> napi_value {
+    Session& session = sessionOf(js.env, arguments[0]);
+    const int first = slotOf(js, session, arguments[1]);
+    const int count = js.integer(arguments[2]);
+    const int32_t last = first + count - 1;
+    checkRange("slot", &last, 1, session.slots);
+    napi_value bytes;
+    check(js.env, napi_create_double(js.env, session.device->freeze(first, count), &bytes));
+    return bytes;
+  });
+}
+
 /** read(handle, slot, into) and write(handle, slot, from): h, then c. */
 napi_value read(napi_env env, napi_callback_info info) {
   return guarded<3>(env, info, [](const Values& js, napi_value* arguments) -> napi_value {
@@ -340,7 +353,7 @@ napi_value initialise(napi_env env, napi_value exports) {
     const char* name;
     napi_callback call;
   } functions[] = {{"status", status}, {"open", open}, {"reserve", reserve}, {"run", run},
-                   {"clear", clear},   {"read", read}, {"write", write},   {"close", close}};
+                   {"clear", clear},   {"read", read}, {"write", write},   {"close", close}, {"freeze", freeze}};
   for (const auto& [name, call] : functions) {
     napi_value function;
     if (napi_create_function(env, name, NAPI_AUTO_LENGTH, call, nullptr, &function) != napi_ok) return nullptr;

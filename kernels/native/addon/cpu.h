@@ -10,6 +10,8 @@
 // run over k in one order whatever the block, so a row gets the same bits alone and in company.
 
 constexpr int LANES = Vector::LANES;
+/** Of the products of frozen states. */
+constexpr size_t MOST_FROZEN_BYTES = 64 << 20;
 
 inline Vector exponential(Vector x) {
   // Cephes' expf: x = n ln 2 + r, a polynomial in r, 2 to the power of n.
@@ -83,8 +85,17 @@ inline void withRows(int rows, Run run) {
   run(std::integral_constant<int, MOST>());
 }
 
+/** Rows `begin ... end - 1` in the order of a task's pass; those of one group are computed in the same way. */
+struct Group {
+  int begin, end;
+  /** By read, a bit: whether its state must be multiplied; what follows from a frozen one is known. */
+  unsigned multiplied;
+};
+
 struct PackedCell {
   Cell cell;
+  /** By read, frozen slot, panel, gate: what the state adds to the gates. */
+  Aligned frozen;
   /** By token, then panel, then gate. */
   Aligned table;
   Panels inputWeights, stateWeights, head;
@@ -95,7 +106,7 @@ struct PackedCell {
 class Cpu final : public Device {
  public:
   explicit Cpu(const Model &model)
-      : model_(model), width_((model.hidden + LANES - 1) / LANES * LANES), pointers_(6 * static_cast<size_t>(model.maxBatch)) {
+      : model_(model), width_((model.hidden + LANES - 1) / LANES * LANES), pointers_(6 * static_cast<size_t>(model.maxBatch)), order_(model.maxBatch) {
     for (const Cell &cell : model.cells) cells_.push_back(pack(cell));
   }
 
@@ -132,6 +143,21 @@ class Cpu final : public Device {
       runStep(packed, one, at, projected);
       if (isProjected) projected += size;
     });
+  }
+
+  size_t freeze(int first, int count) override {
+    size_t bytes = 0;
+    for (PackedCell &packed : cells_) {
+      if (packed.cell.kind != Kind::TreeNode) continue;
+      const size_t size = static_cast<size_t>(packed.cell.reads) * count * packed.cell.gates() * width_ * sizeof(float);
+      if (bytes + size > MOST_FROZEN_BYTES) continue;
+      multiplyFrozen(packed, first, count);
+      bytes += size;
+    }
+    if (bytes == 0) return 0;
+    firstFrozen_ = first;
+    frozenCount_ = count;
+    return bytes;
   }
 
   void clear(int slot) override {
@@ -235,6 +261,60 @@ class Cpu final : public Device {
     return packed;
   }
 
+  /** The products of the states of frozen slots with the weights of a tree's node, in the order of sums that a step has. */
+  void multiplyFrozen(PackedCell &packed, int first, int count) {
+    constexpr int GATES = 5, BLOCK = Vector::rowsFor(GATES);
+    const int hidden = model_.hidden, reads = packed.cell.reads;
+    const size_t line = static_cast<size_t>(width_) * GATES;
+    packed.frozen = Aligned(static_cast<size_t>(reads) * count * line);
+    for (int read = 0; read < reads; read++) {
+      for (int begin = 0; begin < count; begin += BLOCK) {
+        withRows<BLOCK>(std::min(BLOCK, count - begin), [&](auto block) {
+          constexpr int ROWS = decltype(block)::value;
+          const float *from[ROWS];
+          for (int row = 0; row < ROWS; row++) from[row] = now(h_, first + begin + row);
+          for (int panel = 0; panel * LANES < hidden; panel++) {
+            Vector sum[ROWS][GATES];
+            for (auto &of : sum)
+              for (Vector &gate : of) gate = Vector::of(0.0f);
+            const float *weights = packed.stateWeights.panel(panel) + static_cast<size_t>(read) * hidden * GATES * LANES;
+            accumulate<ROWS, GATES>(sum, from, weights, hidden);
+            for (int row = 0; row < ROWS; row++) {
+              float *to = packed.frozen.get() + (static_cast<size_t>(read) * count + begin + row) * line + panel * GATES * LANES;
+              for (int gate = 0; gate < GATES; gate++) sum[row][gate].store(to + gate * LANES);
+            }
+          }
+        });
+      }
+    }
+  }
+
+  bool isFrozen(const PackedCell &packed, int slot) const {
+    return packed.frozen.size() > 0 && slot >= firstFrozen_ && slot < firstFrozen_ + frozenCount_;
+  }
+
+  /** Fills `order_` and `groups_`: the rows of a task, those side by side that need the same products. */
+  void group(const PackedCell &packed, const Task &task) {
+    const int reads = packed.cell.reads;
+    const unsigned all = (1u << reads) - 1;
+    groups_.clear();
+    if (packed.frozen.size() == 0) {
+      for (int row = 0; row < task.rows; row++) order_[row] = row;
+      groups_.push_back({0, task.rows, all});
+      return;
+    }
+    int at = 0;
+    for (unsigned multiplied = all + 1; multiplied-- > 0;) {
+      const int begin = at;
+      for (int row = 0; row < task.rows; row++) {
+        unsigned needed = 0;
+        for (int read = 0; read < reads; read++) needed |= static_cast<unsigned>(!isFrozen(packed, task.reads[row * reads + read])) << read;
+        if (needed == multiplied) order_[at++] = row;
+      }
+      if (at > begin) groups_.push_back({begin, at, multiplied});
+    }
+  }
+
   /** `SUMS` is `GATES`, and one more for a GRU, whose last gate keeps what comes from the input apart from the state's. */
   template <Kind KIND, int GATES, int SUMS>
   void step(const PackedCell &packed, const Task &task, const Places &places, const float *projected) {
@@ -245,21 +325,26 @@ class Cpu final : public Device {
     const float **const cOf = hOf + 2 * rows;
     const float **const given = hOf + 4 * rows;
     const float **const x = hOf + 5 * rows;
-    for (int row = 0; row < rows; row++) {
+    group(packed, task);
+    for (int at = 0; at < rows; at++) {
+      const int row = order_[at];
       for (int read = 0; read < reads; read++) {
-        hOf[read * rows + row] = now(h_, task.reads[row * reads + read]);
-        cOf[read * rows + row] = now(c_, task.reads[row * reads + read]);
+        const int slot = task.reads[row * reads + read];
+        // Of a frozen slot, what it adds to the gates instead.
+        hOf[read * rows + at] = isFrozen(packed, slot) ? packed.frozen.get() + (static_cast<size_t>(read) * frozenCount_ + slot - firstFrozen_) * width_ * GATES
+                                                       : now(h_, slot);
+        cOf[read * rows + at] = now(c_, slot);
       }
       const size_t token = cell.symbols > 0 ? static_cast<const int32_t *>(places.input)[row] : 0;
-      given[row] = projected         ? projected + static_cast<size_t>(row) * width_ * GATES
-                   : cell.symbols > 0 ? packed.table.get() + token * width_ * GATES
-                                      : packed.bias.get();
-      x[row] = cell.input > 0 ? static_cast<const float *>(places.input) + static_cast<size_t>(row) * cell.input : nullptr;
+      given[at] = projected         ? projected + static_cast<size_t>(row) * width_ * GATES
+                  : cell.symbols > 0 ? packed.table.get() + token * width_ * GATES
+                                     : packed.bias.get();
+      x[at] = cell.input > 0 ? static_cast<const float *>(places.input) + static_cast<size_t>(row) * cell.input : nullptr;
     }
     constexpr int BLOCK = Vector::rowsFor(SUMS);
     for (int panel = 0; panel * LANES < hidden; panel++) {
-      for (int first = 0; first < rows; first += BLOCK) {
-        withRows<BLOCK>(std::min(BLOCK, rows - first), [&](auto count) {
+      for (const Group &rowsAlike : groups_) for (int first = rowsAlike.begin; first < rowsAlike.end; first += BLOCK) {
+        withRows<BLOCK>(std::min(BLOCK, rowsAlike.end - first), [&](auto count) {
           constexpr int ROWS = decltype(count)::value;
           Vector sum[ROWS][GATES];
           for (int row = 0; row < ROWS; row++) {
@@ -276,12 +361,19 @@ class Cpu final : public Device {
             }
           }
           for (int read = 0; read < reads; read++) {
-            const float *weights = packed.stateWeights.panel(panel) + static_cast<size_t>(read) * hidden * GATES * LANES;
-            accumulate<ROWS, GATES>(sum, hOf + read * rows + first, weights, hidden);
+            if (rowsAlike.multiplied >> read & 1) {
+              const float *weights = packed.stateWeights.panel(panel) + static_cast<size_t>(read) * hidden * GATES * LANES;
+              accumulate<ROWS, GATES>(sum, hOf + read * rows + first, weights, hidden);
+              continue;
+            }
+            for (int row = 0; row < ROWS; row++) {
+              const float *from = hOf[read * rows + first + row] + static_cast<size_t>(panel) * GATES * LANES;
+              for (int gate = 0; gate < GATES; gate++) sum[row][gate] = sum[row][gate] + Vector::load(from + gate * LANES);
+            }
           }
           for (int row = 0; row < ROWS; row++) {
             const int at = panel * LANES;
-            const int slot = task.writes[first + row];
+            const int slot = task.writes[order_[first + row]];
             if constexpr (KIND == Kind::Gru) {
               const Vector before = Vector::load(hOf[first + row] + at);
               const Vector fresh = hyperbolicTangent(Vector::fma(sigmoid(sum[row][0]), sum[row][2], fromInput[row]));
@@ -386,5 +478,9 @@ class Cpu final : public Device {
   /** What the inputs of several steps add to the gates. */
   Aligned projected_;
   std::vector<const float *> pointers_;
+  int firstFrozen_ = 0, frozenCount_ = 0;
+  /** Rows of a task in the order of its pass, and its groups. */
+  std::vector<int> order_;
+  std::vector<Group> groups_;
   std::vector<void *> allocated_;
 };

@@ -84,6 +84,8 @@ class Device {
   /** Runs a cell; returns once the outputs are in `places`. */
   virtual void run(const Task& task, const Places& places) = 0;
   virtual void clear(int slot) = 0;
+  /** Slots `first ... first + count - 1` keep what they hold from here on. Answers the bytes of what was prepared with them. */
+  virtual size_t freeze(int /*first*/, int /*count*/) { return 0; }
   /** `[h, c]` of a slot, each of `hidden` values. */
   virtual void read(int slot, float* h, float* c) = 0;
   virtual void write(int slot, const float* h, const float* c) = 0;
