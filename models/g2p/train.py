@@ -35,8 +35,6 @@ def main():
     out = Path(options.out)
     write_json(out / "vocabulary.json", vocabulary)
     speller = make_speller(vocabulary, options)
-    if options.start:
-        take_over(speller, load_file(options.start))
     for averaged in train(speller, pairs_of(training, vocabulary), vocabulary, development, options):
         weights = {stored_name(name): tensor.half().contiguous() for name, tensor in averaged.state_dict().items()}
         save_file(weights, out / "weights.safetensors")
@@ -47,16 +45,15 @@ def read_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--dictionary", required=True, help="index.js of cmu-pronouncing-dictionary")
     parser.add_argument("--out", required=True, help="folder for the weights, vocabulary and fixture")
-    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--hidden", type=int, default=384)
     parser.add_argument("--embedding", type=int, default=64)
     parser.add_argument("--memory", type=int, default=128, help="values of a letter that the decoder may look at")
-    parser.add_argument("--attended", type=int, default=256, help="values between the decoder and its head")
-    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--attended", type=int, default=384, help="values between the decoder and its head")
+    parser.add_argument("--dropout", type=float, default=0.3)
     parser.add_argument("--smoothing", type=float, default=0.1, help="label smoothing")
-    parser.add_argument("--minutes", type=float, default=60, help="the learning rate follows the clock and is 0 at the end")
-    parser.add_argument("--start", help="weights.safetensors of version 1, without attention, to start from; else chance")
+    parser.add_argument("--minutes", type=float, default=110, help="the learning rate follows the clock and is 0 at the end")
     parser.add_argument("--rows", type=int, default=128, help="pairs in a batch")
-    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="highest learning rate")
     parser.add_argument("--width", type=int, default=4, help="of the beam search in the fixture")
     parser.add_argument("--decay", type=float, default=0.999, help="of the average over the weights of all steps")
     parser.add_argument("--bfloat16", action="store_true", help="multiply in bfloat16: half the time where the processor has it")
@@ -157,26 +154,6 @@ def report(out, vocabulary, development, held_out, options):
         phoneme_errors, word_errors = error_rates(pronounce(speller, words, vocabulary), words)
         print(f"{title}: {len(words)} words, PER {phoneme_errors:.4f}, WER {word_errors:.4f}", flush=True)
     write_json(out / "expected.json", fixture(speller, vocabulary, held_out, options.width))
-
-
-@torch.no_grad()
-def take_over(speller, old):
-    """Begins where a network without attention ended: its decoder spoke from its own h, which is what `combine` hands on at first."""
-    for reader, prefix in (
-        (speller.backward_encoder, "encoder"),
-        # It will read in the other direction, but the same letters.
-        (speller.forward_encoder, "encoder"),
-        (speller.decoder, "decoder"),
-    ):
-        reader.embedding.weight.copy_(old[f"{prefix}.embedding.weight"])
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            getattr(reader.lstm, f"{name}_l0").copy_(old[f"{prefix}.{name}"])
-    decoder = speller.decoder
-    hidden = decoder.lstm.hidden_size
-    decoder.combine.weight[:, -hidden:] = torch.eye(hidden)
-    decoder.combine.bias.zero_()
-    decoder.head.weight.copy_(old["decoder.head.weight"])
-    decoder.head.bias.copy_(old["decoder.head.bias"])
 
 
 def load(speller, file):
