@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { type PolicyName, policies } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
 import { benchCommand } from "./bench-command.ts";
+import { endWithOutput } from "./closed-output.ts";
 import { gatewayCommand } from "./gateway-command.ts";
 import { type ImportOptions, importFile } from "./import.ts";
 import { inspect } from "./inspect.ts";
@@ -214,6 +215,7 @@ program.addCommand(keysCommand());
 /** Exit status of a wrong command line, as the shell's own commands have it. */
 const USAGE = 2;
 
+endWithOutput();
 try {
   await program.parseAsync();
 } catch (error) {

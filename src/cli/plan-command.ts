@@ -74,10 +74,10 @@ async function plan(options: PlanOptions): Promise<void> {
     options.target === "functions"
       ? planForFunctions(profile, table, trace, options)
       : planForServer(profile, table, trace, options);
-  printPlan(planned);
   await writeFile(options.out, `${JSON.stringify(planned.plan, undefined, 2)}\n`);
   const html = options.html ?? options.out.replace(/(\.json)?$/, ".html");
   const written = await writePage(html, planned);
+  printPlan(planned);
   process.stdout.write(`\nWrote ${options.out}${written ? ` and ${html}` : ""}.\n`);
   const use = planned.plan.target === "server" ? "serve" : "gateway";
   process.stdout.write(`Use it: npx cellbatch ${use} --plan ${options.out}\n`);

@@ -60,8 +60,8 @@ async function profile(model: string, options: ProfileOptions): Promise<void> {
   }).finally(() => progress.stop());
   const file = options.out ?? `${definition.name}.profile.json`;
   await writeFile(file, `${JSON.stringify(measured)}\n`);
-  process.stdout.write(report(measured));
   if (options.plot !== undefined) await writePlots(options.plot, measured);
+  process.stdout.write(report(measured));
   process.stdout.write(
     `\nWrote ${file}. Serve with it: cellbatch serve --model ${model} --profile ${file}\n`,
   );
