@@ -199,6 +199,27 @@ export function kernelContract(
       );
     });
 
+    it("reads frozen slots as before, and every row of such a task as it would alone", async () => {
+      if (cells.length <= NODE) return;
+      const [kernel, alone] = await both(16);
+      for (const one of [kernel, alone]) {
+        for (let slot = 0; slot < 8; slot++) one.write(slot, noise(2 * HIDDEN, slot + 1));
+        one.freeze?.(2, 4);
+      }
+      const pairs = Array.from({ length: 16 }, (_, i) => [(i * 3) % 8, (i * 5 + 1) % 8] as const);
+      const slots = pairs.map((_, i) => 8 + (i % 8));
+      for (const some of [pairs.slice(0, 8), pairs.slice(8)]) {
+        for (const one of [kernel, alone])
+          await step(one, NODE, slots.slice(0, 8), { tokens: [], reads: some.flat() });
+        const together = slots.slice(0, 8).map((slot) => kernel.read(slot));
+        for (const [row, got] of together.entries()) {
+          near(kernel, got, alone.read(slots[row]!));
+          await step(kernel, NODE, [slots[row]!], { tokens: [], reads: some[row]! });
+          if (kernel.rowsAreIndependent) expect(kernel.read(slots[row]!)).toEqual(got);
+        }
+      }
+    });
+
     let kept: Promise<readonly [Kernel, Kernel]> | undefined;
     const shared = () => {
       kept ??= both();
