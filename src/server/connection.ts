@@ -3,6 +3,7 @@ import type { ModelInfo, SessionHandle, Values } from "../runtime/types.ts";
 import type { Caller } from "./access/caller.ts";
 import type { Evictions } from "./evictions.ts";
 import { type BinaryFrame, parseFrame } from "./frames.ts";
+import { LastPush } from "./last-push.ts";
 import {
   type ClientInputs,
   type ClientMessage,
@@ -49,6 +50,7 @@ export class Connection {
   readonly #doorway: Doorway;
   readonly #outbox: Outbox;
   readonly #streams = new Map<string, Stream>();
+  readonly #lastPush = new LastPush();
   #closing = false;
   #left = false;
 
@@ -72,10 +74,19 @@ export class Connection {
     let json: unknown;
     let id: string | undefined;
     try {
+      const repeated = isBinary ? this.#lastPush.repeated(data) : undefined;
+      if (repeated) {
+        json = repeated.message;
+        id = repeated.message.id;
+        this.#tell(repeated.message, repeated.binary);
+        return;
+      }
       const frame = parseFrame(data, isBinary);
       json = frame.json;
       id = idOf(json);
-      this.#obey(checkMessage(json), frame.binary);
+      const message = checkMessage(json);
+      if (message.type === "push" && frame.binary) this.#lastPush.keep(data, message, frame.binary);
+      this.#obey(message, frame.binary);
     } catch (error) {
       const stream = id === undefined ? undefined : this.#streams.get(id);
       const type = (json as { type?: unknown } | undefined)?.type;

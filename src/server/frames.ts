@@ -57,8 +57,16 @@ export class BinaryFrame implements BinaryData {
 
 /** A binary frame: the length of the JSON, the JSON, the chunks. */
 export function binaryFrame(message: object, chunks: readonly Uint8Array[]): Buffer {
-  const json = Buffer.from(JSON.stringify(message));
-  const length = Buffer.alloc(4);
-  length.writeUInt32LE(json.length);
-  return Buffer.concat([length, json, ...chunks]);
+  const json = JSON.stringify(message);
+  const length = Buffer.byteLength(json);
+  let bytes = 4 + length;
+  for (const chunk of chunks) bytes += chunk.length;
+  const frame = Buffer.allocUnsafe(bytes);
+  frame.writeUInt32LE(length);
+  let at = 4 + frame.write(json, 4);
+  for (const chunk of chunks) {
+    frame.set(chunk, at);
+    at += chunk.length;
+  }
+  return frame;
 }
