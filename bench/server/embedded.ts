@@ -2,6 +2,12 @@ import { float32 } from "../../src/core/tensor.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
 import { INPUT, MODEL, modelFolder, SAMPLES, samples } from "./model.ts";
 
+export interface FromEmbedded {
+  readonly cellsPerSecond: number;
+  /** Of all threads. */
+  readonly cpuUsPerCell: number;
+}
+
 /** Inputs that a session keeps in flight, as the clients of the server do. */
 const WINDOW = 1;
 const WARM_MS = 1000;
@@ -28,10 +34,12 @@ process.on("message", async ({ active, seconds }: { active: number; seconds: num
     });
   });
   await sleep(WARM_MS);
-  const from = { cells: runtime.stats().cells, atMs: performance.now() };
+  const from = { cells: runtime.stats().cells, atMs: performance.now(), cpu: process.cpuUsage() };
   await sleep(seconds * 1000);
   const cells = runtime.stats().cells - from.cells;
-  process.send!({ cellsPerSecond: (cells * 1000) / (performance.now() - from.atMs) });
+  const { user, system } = process.cpuUsage(from.cpu);
+  const cellsPerSecond = (cells * 1000) / (performance.now() - from.atMs);
+  process.send!({ cellsPerSecond, cpuUsPerCell: (user + system) / cells } satisfies FromEmbedded);
   running = false;
   await Promise.all(ended);
 });

@@ -3,6 +3,7 @@ import { availableParallelism, cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import { Command, InvalidArgumentError } from "commander";
 import { median } from "../../src/load/statistics.ts";
+import type { FromEmbedded } from "./embedded.ts";
 import type { Encoding, FromLoad, ToLoad } from "./load.ts";
 import type { FromServer, ToServer } from "./process.ts";
 
@@ -74,7 +75,11 @@ class Child {
 }
 
 type Memory = Extract<FromServer, { kind: "memory" }>;
-type Ran = Extract<FromLoad, { kind: "ran" }>;
+type Cpu = Extract<FromServer, { kind: "cpu" }>;
+type Ran = Extract<FromLoad, { kind: "ran" }> & {
+  /** Processor time of the server, all threads, in microseconds of one core. */
+  readonly serverUsPerOutput: number;
+};
 
 const profile = cpuProf ? ["--cpu-prof"] : [];
 const flags = compression ? ["--compression"] : [];
@@ -96,16 +101,16 @@ const idle = {
 };
 print(`${sessions} idle sessions: ${idle.rss} bytes each of the process, ${idle.heap} of the heap`);
 
-const found: { engine: number; binary: Ran; json: Ran }[] = [];
+const found: { engine: FromEmbedded; binary: Ran; json: Ran }[] = [];
 for (let round = 1; round <= rounds; round++) {
-  const { cellsPerSecond } = await embedded.ask<{ cellsPerSecond: number }>({ active, seconds });
+  const engine = await embedded.ask<FromEmbedded>({ active, seconds });
   // In the other order every second time.
   const order: readonly Encoding[] = round % 2 === 1 ? ["binary", "json"] : ["json", "binary"];
   const of: Partial<Record<Encoding, Ran>> = {};
   for (const encoding of order) of[encoding] = await measure(encoding);
-  found.push({ engine: cellsPerSecond, binary: of.binary!, json: of.json! });
+  found.push({ engine, binary: of.binary!, json: of.json! });
   print(
-    `round ${round}: engine ${cellsPerSecond.toFixed(0)} cells/s; binary ${show(of.binary!)}; JSON ${show(of.json!)}`,
+    `round ${round}: engine ${engine.cellsPerSecond.toFixed(0)} cells/s; binary ${show(of.binary!)}; JSON ${show(of.json!)}`,
   );
 }
 await Promise.all([load.stop(), embedded.stop()]);
@@ -115,7 +120,9 @@ const result = {
   sessions,
   active,
   outputs_per_second: Math.round(median(found.map(({ binary }) => binary.outputsPerSecond))),
-  cells_vs_engine: rounded(median(found.map(({ engine, binary }) => binary.outputsPerSecond / engine))),
+  cells_vs_engine: rounded(
+    median(found.map(({ engine, binary }) => binary.outputsPerSecond / engine.cellsPerSecond)),
+  ),
   p50_ms: rounded(median(found.map(({ binary }) => binary.p50Ms))),
   p99_ms: rounded(median(found.map(({ binary }) => binary.p99Ms))),
   bytes_per_idle_session: idle.rss,
@@ -123,7 +130,10 @@ const result = {
   json_vs_binary: rounded(
     median(found.map(({ binary, json }) => json.outputsPerSecond / binary.outputsPerSecond)),
   ),
-  client_cpu: rounded(median(found.map(({ binary }) => binary.clientCpu))),
+  server_us_per_output: rounded(median(found.map(({ binary }) => binary.serverUsPerOutput))),
+  server_us_per_output_json: rounded(median(found.map(({ json }) => json.serverUsPerOutput))),
+  engine_us_per_cell: rounded(median(found.map(({ engine }) => engine.cpuUsPerCell))),
+  client_us_per_output: rounded(median(found.map(({ binary }) => binary.clientUsPerOutput))),
   compression,
 };
 const isFast = result.cells_vs_engine >= GOALS.cells_vs_engine;
@@ -131,15 +141,25 @@ const isSmall = result.bytes_per_idle_session <= GOALS.bytes_per_idle_session;
 print(
   `goals: ${GOALS.cells_vs_engine} of the engine's cells/s ${verdict(isFast)}, ${GOALS.bytes_per_idle_session} bytes per idle session ${verdict(isSmall)}`,
 );
+// Whatever the server does, all that is on these cores shares them.
+const cores = availableParallelism();
+const most = (cores * 1e6) / (result.engine_us_per_cell + result.client_us_per_output);
+print(
+  `${cores} cores could give ${most.toFixed(0)} outputs/s if a socket cost the server nothing, ${((cores * 1e6) / (result.server_us_per_output + result.client_us_per_output)).toFixed(0)} at what it costs`,
+);
 print(JSON.stringify(result));
 
 /** A session's output is one cell, so outputs per second are cells per second. */
-function measure(encoding: Encoding): Promise<Ran> {
-  return load.ask({ kind: "run", encoding, active, seconds });
+async function measure(encoding: Encoding): Promise<Ran> {
+  const before = await server.ask<Cpu>("cpu");
+  const ran = await load.ask<Omit<Ran, "serverUsPerOutput">>({ kind: "run", encoding, active, seconds });
+  const after = await server.ask<Cpu>("cpu");
+  return { ...ran, serverUsPerOutput: (after.us - before.us) / ran.outputs };
 }
 
-function show({ outputsPerSecond, p50Ms, p99Ms, clientCpu }: Ran): string {
-  return `${outputsPerSecond.toFixed(0)} outputs/s, p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms, clients ${(clientCpu * 100).toFixed(0)} % of a core`;
+function show({ outputsPerSecond, p50Ms, p99Ms, serverUsPerOutput, clientUsPerOutput }: Ran): string {
+  const cost = `${serverUsPerOutput.toFixed(0)} us of the server and ${clientUsPerOutput.toFixed(0)} of the clients each`;
+  return `${outputsPerSecond.toFixed(0)} outputs/s, p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms, ${cost}`;
 }
 
 function verdict(isReached: boolean): string {

@@ -3,9 +3,11 @@ import { startServer } from "../../src/server/server.ts";
 import { modelFolder } from "./model.ts";
 
 /** What the server's process is asked, and answers. */
-export type ToServer = "memory" | "stop";
+export type ToServer = "memory" | "cpu" | "stop";
 export type FromServer =
   | { readonly kind: "ready"; readonly port: number }
+  /** Time of all its threads since it began, in microseconds. */
+  | { readonly kind: "cpu"; readonly us: number }
   | { readonly kind: "memory"; readonly rss: number; readonly heap: number };
 
 const runtime = await createRuntime({ models: [modelFolder()], engines: 1, maxActive: 100_000 });
@@ -25,6 +27,9 @@ process.on("message", async (message: ToServer) => {
     globalThis.gc?.();
     const { rss, heapUsed, external } = process.memoryUsage();
     say({ kind: "memory", rss, heap: heapUsed + external });
+  } else if (message === "cpu") {
+    const { user, system } = process.cpuUsage();
+    say({ kind: "cpu", us: user + system });
   } else {
     await server.close(0);
     await runtime.close(0);
