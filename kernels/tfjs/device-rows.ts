@@ -23,6 +23,11 @@ export class DeviceRows {
     this.#size = size;
   }
 
+  /** Of the blocks that are kept, also where not all of their rows live. */
+  get bytes(): number {
+    return 4 * this.#rows * this.#size;
+  }
+
   reserve(count: number): void {
     if (count <= this.#row.length) return;
     const row = new Int32Array(count);

@@ -135,6 +135,11 @@ export class DeviceWeights {
     return this.#hold(this.tf.tensor1d(Float32Array.from(values)));
   }
 
+  /** What all of them hold, as float32. */
+  get bytes(): number {
+    return this.#held.reduce((sum, { size }) => sum + 4 * size, 0);
+  }
+
   dispose(): void {
     for (const tensor of this.#held) tensor.dispose();
     this.#held.length = 0;

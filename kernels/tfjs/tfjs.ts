@@ -59,6 +59,13 @@ class TfjsKernel implements Kernel {
     this.#outputs = cells.map(({ outputs }) => outputs.map((spec) => room(spec, maxBatch)));
   }
 
+  /** On the device and in the places of inputs and outputs. */
+  get bytes(): number {
+    const places = [...this.#inputs, ...this.#outputs].flat();
+    const onDevice = this.#states.reduce((sum, { bytes }) => sum + bytes, this.#weights.bytes);
+    return places.reduce((sum, { byteLength }) => sum + byteLength, onDevice);
+  }
+
   reserve(count: number): void {
     for (const rows of this.#states) rows.reserve(count);
   }

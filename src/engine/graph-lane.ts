@@ -2,7 +2,7 @@ import type { GraphKernel } from "../../kernels/graph-kernel.ts";
 import type { GraphBuffer, ModelDefinition, WholeGraph } from "../../models/definition.ts";
 import { type Batch, BufferSet } from "../../scheduler/buffer.ts";
 import { Fault } from "../core/faults.ts";
-import { checkTensor, type Tensor } from "../core/tensor.ts";
+import { checkTensor, sizeOf, type Tensor } from "../core/tensor.ts";
 import { refuseImpossible } from "./deadline.ts";
 import { type EngineOptions, event } from "./messages.ts";
 import type { PacketWriter } from "./packet.ts";
@@ -38,6 +38,8 @@ export class GraphRequest {
     this.deadlineMs = now + options.timeoutMs;
   }
 }
+
+type GraphInputs = Pick<GraphRequest, "inputs" | "steps">;
 
 /** One model that is batched request by request: those who wait, and the batches that they become. */
 export class GraphLane {
@@ -123,7 +125,7 @@ export class GraphLane {
   }
 
   /** The outputs of the graph for these requests, padded to the longest. */
-  run(batch: readonly GraphRequest[]): readonly Tensor[] | Promise<readonly Tensor[]> {
+  run(batch: readonly GraphInputs[]): readonly Tensor[] | Promise<readonly Tensor[]> {
     const steps = longest(batch);
     const { lengths, mask } = this.#program;
     const inputs = this.#inputs.map(({ padded, at }, i) => {
@@ -138,6 +140,23 @@ export class GraphLane {
       return padded.batch(values, steps);
     });
     return this.#kernel.run(inputs);
+  }
+
+  /** Runs the graph once, over one step of zeros, so that the first request does not wait for what is made at a first run. */
+  async warmUp(): Promise<void> {
+    const inputs = this.definition.inputs.map(({ dtype, shape }): Tensor => {
+      const own = shape.map((dim) => Math.max(1, dim));
+      const size = sizeOf(own);
+      return dtype === "int32"
+        ? { dtype, shape: own, data: new Int32Array(size) }
+        : { dtype, shape: own, data: new Float32Array(size) };
+    });
+    const steps = this.#stepsOf(inputs);
+    try {
+      await this.run([{ inputs, steps }]);
+    } catch {
+      // Zeros may be nothing that this graph takes; what is wrong with a request is told to who sends it.
+    }
   }
 
   /** Each request's part of the graph's outputs. Throws INTERNAL where those have not the shapes it declares. */
@@ -183,7 +202,7 @@ function bufferSet(program: WholeGraph, buffers: readonly GraphBuffer[], eager: 
   );
 }
 
-function longest(batch: readonly GraphRequest[]): number {
+function longest(batch: readonly GraphInputs[]): number {
   return batch.reduce((most, { steps }) => Math.max(most, steps), 0);
 }
 

@@ -114,7 +114,9 @@ async function loadGraph(
   const { cell: name } = definition.program as WholeGraph;
   const cell = definition.cells.find((one) => one.name === name);
   const leastMs = profile && storedGraphTimes(profile, name, options.threads);
-  return new GraphLane(definition, await OnnxGraphKernel.load(cell!, options), leastMs);
+  const lane = new GraphLane(definition, await OnnxGraphKernel.load(cell!, options), leastMs);
+  await lane.warmUp();
+  return lane;
 }
 
 /** About how many bytes one engine will hold for a model once it is loaded and has no sessions. */

@@ -163,6 +163,34 @@ function serve(settings: Partial<WholeGraph> = {}) {
   return { clock, kernel, engine, submit, tell, hear };
 }
 
+it("runs a graph once over one step of zeros before the first request, whether it likes them or not", async () => {
+  const kernel = new TestKernel(new ManualClock());
+  const definition: ModelDefinition = {
+    name: "whole",
+    version: "1",
+    description: "",
+    cells: [cell],
+    program: {
+      kind: "graph",
+      cell: "graph",
+      lengths: "lengths",
+      mask: "mask",
+      pad: {},
+      order: "oldest",
+      eager: false,
+      buffers: [{ maxBatch: 4, timeoutMs: 10 }],
+    },
+    inputs: cell.inputs.slice(0, 2),
+    outputs: cell.outputs,
+  };
+  await new GraphLane(definition, kernel).warmUp();
+  expect(kernel.batches).toEqual([{ shape: [1, 1], inputs: [[0, 0], [0, 0], [1], [1]] }]);
+  kernel.run = () => {
+    throw new Error("zeros are not liked");
+  };
+  await new GraphLane(definition, kernel).warmUp();
+});
+
 describe("a graph's requests", () => {
   it("go over to other buffers with the time that they have waited, and none is lost", () => {
     const { clock, kernel, engine, submit, hear } = serve();

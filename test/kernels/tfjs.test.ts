@@ -49,6 +49,21 @@ it("does not keep a whole task's states for one slot that waits", async () => {
   expect(bytes() - before).toBeLessThanOrEqual(stateBytes * (2 * 64 + 256 + 5));
 });
 
+it("says what it holds on the device", async () => {
+  await tf.setBackend("cpu");
+  const before = tf.memory().numBytes;
+  const kernel = await createTfjsKernel(tf)(contractCells);
+  kernel.reserve(8);
+  const fresh = kernel.bytes!;
+  await step(kernel, [0, 1, 2]);
+  // States of three slots, two of six values each.
+  expect(kernel.bytes! - fresh).toBe(4 * 3 * 2 * 6);
+  const places = contractCells.flatMap(({ inputs, outputs }) => [...inputs, ...outputs]);
+  const values = places.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  expect(kernel.bytes! - 4 * 256 * values).toBe(tf.memory().numBytes - before);
+  kernel.dispose();
+});
+
 it("gives back all of the device's memory", async () => {
   await tf.setBackend("cpu");
   const before = tf.memory().numTensors;
