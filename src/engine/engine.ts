@@ -8,7 +8,8 @@ import type { Clock } from "../core/clock.ts";
 import { Fault, type FaultCode, faultCodes } from "../core/faults.ts";
 import { sizeOf, type Tensor } from "../core/tensor.ts";
 import type { BeamSearch } from "./beam.ts";
-import { type ChainPlan, Chains } from "./chains.ts";
+import type { ChainPlan } from "./chain-plan.ts";
+import { Chains } from "./chains.ts";
 import { refuseImpossible } from "./deadline.ts";
 import { checkInput, RequestGraph, runsBefore } from "./graph.ts";
 import { GraphLane, GraphRequest, writeGraphAnswer } from "./graph-lane.ts";
@@ -23,7 +24,8 @@ import { EngineRun, type Found, type Kept, Request, type SessionRun, type Waypoi
 import { advance, likeliest, sample, uniformOf } from "./sampling.ts";
 import { heldValues, valuesOf } from "./series.ts";
 import { StepWatch } from "./step-watch.ts";
-import { type TreePlan, Trees } from "./trees.ts";
+import type { TreePlan } from "./tree-plan.ts";
+import { Trees } from "./trees.ts";
 
 export interface EngineSettings {
   /** In the order by which requests name them. */

@@ -3,11 +3,11 @@ import type { ModelDefinition, Unfold } from "../../models/definition.ts";
 import { unfoldOf } from "../../models/programs.ts";
 import type { CellType } from "../../scheduler/scheduler.ts";
 import { Fault } from "../core/faults.ts";
-import { type ChainPlan, chainPlan } from "./chains.ts";
+import { type ChainPlan, chainPlan } from "./chain-plan.ts";
 import { knownStates } from "./known-states.ts";
 import { OutputLists } from "./outputs.ts";
 import { type CellProfile, profileCells } from "./profile.ts";
-import { type TreePlan, treePlan } from "./trees.ts";
+import { type TreePlan, treePlan } from "./tree-plan.ts";
 
 /** A model on a device: its kernel, and what was measured of it. */
 export interface LoadedModel {

@@ -90,8 +90,24 @@ export class KeptModel {
       }
       if (refusal) throw refusal;
       const stay = new Set(wanted.map(({ version = "" }) => version));
-      for (const [key, kept] of this.#kept) if (!stay.has(key)) void this.#unload(key, kept);
+      for (const [key, kept] of this.#kept) {
+        // It was told why one must stay.
+        if (!stay.has(key)) void this.#unload(key, kept).catch(() => {});
+      }
     });
+  }
+
+  /** Whether a version waits for something other than its files to change, such as a stage of a pipeline. */
+  get isWaiting(): boolean {
+    return [...this.#kept.values()].some(
+      ({ state, loaded, refused, reason }) =>
+        state === "UNAVAILABLE" && loaded === undefined && !refused && reason !== UNLOADED,
+    );
+  }
+
+  /** Whether the runtime has a version of it. */
+  get isLoaded(): boolean {
+    return [...this.#kept.values()].some(({ loaded }) => loaded !== undefined);
   }
 
   /** Unloads all versions; resolves when nothing of them is left. Throws MODEL_NOT_FOUND where none is loaded. */
@@ -166,13 +182,26 @@ export class KeptModel {
       if (kept.state !== "UNLOADING") this.#kept.delete(key);
       return;
     }
+    const signature = kept.loaded;
     kept.loaded = undefined;
     kept.state = "UNLOADING";
-    await this.#retire(kept.version!);
+    try {
+      await this.#retire(kept.version!);
+    } catch (error) {
+      this.#stays(kept, signature, Fault.from(error));
+      throw error;
+    }
     // It may have been loaded again meanwhile.
     if (kept.state !== "UNLOADING") return;
     kept.state = "UNAVAILABLE";
-    kept.reason = "unloaded";
+    kept.reason = UNLOADED;
+  }
+
+  /** The runtime does not let a version go: a pipeline needs it. */
+  #stays(kept: Kept, signature: string, { message }: Fault): void {
+    const reason = this.#keeping.publicText(message);
+    if (kept.state === "UNLOADING") Object.assign(kept, { state: "READY", loaded: signature, reason });
+    this.#keeping.tell({ kind: "refused", name: this.name, version: kept.version, reason });
   }
 
   async #retire(version: string): Promise<void> {
@@ -181,6 +210,8 @@ export class KeptModel {
     tell({ kind: "unloaded", name: this.name, version });
   }
 }
+
+const UNLOADED = "unloaded";
 
 function newlyFound(): Kept {
   return { version: undefined, state: "", reason: "", loaded: undefined, refused: undefined };

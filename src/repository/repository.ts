@@ -2,7 +2,7 @@ import { resolve, sep } from "node:path";
 import { Fault } from "../core/faults.ts";
 import type { Runtime } from "../runtime/types.ts";
 import { type IndexEntry, type Keeping, KeptModel, type RepositoryEvent } from "./kept-model.ts";
-import { scanRepository } from "./scan.ts";
+import { type FoundVersion, scanRepository } from "./scan.ts";
 import { type Watch, watchRepository } from "./watch.ts";
 
 /**
@@ -57,12 +57,28 @@ export class ModelRepository {
     for (const name of all ? [] : initial) {
       if (!found.has(name)) throw this.#missing(name, found.keys());
     }
-    for (const [name, versions] of found) {
-      if (!all && !initial.includes(name)) continue;
-      const synced = this.#modelOf(name).sync(versions);
-      await (control === "watch" ? synced.catch(() => {}) : synced);
-    }
+    const chosen = [...found].filter(([name]) => all || initial.includes(name));
+    const refusals = await this.#syncAll(chosen);
+    if (control !== "watch" && refusals.length > 0) throw refusals[0];
     this.#hasStarted = true;
+  }
+
+  /** Loads models one after the other, those again that waited for one that came later; answers why the rest were refused. */
+  async #syncAll(
+    models: readonly (readonly [string, readonly FoundVersion[]])[],
+  ): Promise<readonly unknown[]> {
+    let left = models;
+    for (;;) {
+      const refused: { readonly model: (typeof left)[number]; readonly error: unknown }[] = [];
+      for (const model of left) {
+        await this.#modelOf(model[0])
+          .sync(model[1])
+          .catch((error) => refused.push({ model, error }));
+      }
+      const waiting = refused.filter(({ model: [name] }) => this.#modelOf(name).isWaiting);
+      if (waiting.length === 0 || refused.length === left.length) return refused.map(({ error }) => error);
+      left = refused.map(({ model }) => model);
+    }
   }
 
   /** Whether all models of the start are warm, or refused where it watches. */
@@ -118,13 +134,19 @@ export class ModelRepository {
   /** Brings models whose files changed into line. A folder that is there without a version is half written. */
   async #follow(names: Iterable<string>): Promise<void> {
     const found = await this.#scan();
-    for (const name of names) {
-      const model = this.#models.get(name);
-      const versions = found.get(name);
-      if (!model || versions?.length === 0) continue;
-      // It was told who listens.
-      await model.sync(versions ?? []).catch(() => {});
-    }
+    const concerned = new Set(names);
+    // What came or went may be what others waited for: a stage of a pipeline, or a pipeline that kept a stage.
+    for (const [name, model] of this.#models)
+      if (model.isWaiting || (model.isLoaded && !found.has(name))) concerned.add(name);
+    const models = [...concerned].flatMap((name) => {
+      const versions = found.get(name) ?? [];
+      const isHalfWritten = found.has(name) && versions.length === 0;
+      return this.#models.has(name) && !isHalfWritten ? [[name, versions] as const] : [];
+    });
+    await this.#syncAll(models);
+    // A stage that went together with its pipeline may have been asked first, and was kept.
+    const kept = models.filter(([name, versions]) => versions.length === 0 && this.#modelOf(name).isLoaded);
+    await this.#syncAll(kept);
   }
 
   #mustBeExplicit(): void {

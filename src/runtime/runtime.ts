@@ -8,7 +8,9 @@ import { type EngineMeters, readMeters } from "../engine/meters.ts";
 import { PacketReader, type PacketWriter } from "../engine/packet.ts";
 import { EngineSlot, leastLoaded, type OpenLink } from "./engines.ts";
 import { engineOptions } from "./options.ts";
+import type { StageModel } from "./pipeline-plan.ts";
 import type { PipelineSession } from "./pipeline-session.ts";
+import { PipelineSet } from "./pipeline-set.ts";
 import type { Open, Submit } from "./pipeline-stage.ts";
 import { handleOf, isPipeline, type PipelineDefinition, ServedPipeline } from "./pipelines.ts";
 import { servedModel } from "./served-model.ts";
@@ -37,7 +39,7 @@ import type {
   Watcher,
 } from "./types.ts";
 import { outputValue, tensorsOf } from "./values.ts";
-import { infoOf, type Version, Versions } from "./versions.ts";
+import { compareVersions, infoOf, type Version, Versions } from "./versions.ts";
 
 /** A request or session between its acceptance and its end. */
 interface Entry {
@@ -70,7 +72,7 @@ type FindSource = (model: string | ModelDefinition) => Promise<ModelSource>;
 /** Serves models with engines; requests go to the engine that has least to do and stay there. */
 export class EngineRuntime implements Runtime {
   readonly #versions = new Versions();
-  #pipelines: readonly ServedPipeline[] = [];
+  readonly #pipelines = new PipelineSet();
   readonly #engines: readonly EngineSlot[];
   readonly #settings: EngineRuntimeSettings;
   /** Bytes that engines hold of no model yet, of those that are being loaded. */
@@ -104,8 +106,8 @@ export class EngineRuntime implements Runtime {
   }
 
   get models(): readonly ModelInfo[] {
-    const pipelines = this.#pipelines.map(({ info }) => ({ ...info, cells: [] }));
-    return pipelines.length > 0 ? [...pipelines, ...this.#versions.infos] : this.#versions.infos;
+    const { infos } = this.#pipelines;
+    return infos.length > 0 ? [...infos, ...this.#versions.infos] : this.#versions.infos;
   }
 
   /** Starts all engines with these models; stops them again where one cannot start. */
@@ -119,7 +121,7 @@ export class EngineRuntime implements Runtime {
       names.add(name);
     }
     const infos = definitions.map(infoOf);
-    this.#pipelines = pipelines.map((definition) => new ServedPipeline(definition, infos));
+    for (const definition of pipelines) this.#pipelines.add(new ServedPipeline(definition, infos));
     const served = await Promise.all(definitions.map(servedModel));
     const versions = served.map((model, i) => {
       this.#promisedBytes += this.#bytesToLoad(model.definition);
@@ -143,13 +145,11 @@ export class EngineRuntime implements Runtime {
   ): Promise<ModelInfo> {
     const source = await this.#settings.sourceWhileRunning(model);
     const found = await definitionOf(source);
-    if (isPipeline(found) || this.#pipelines.some(({ info }) => info.name === found.name)) {
-      throw new Fault(
-        "UNSUPPORTED",
-        `'${found.name}' is a pipeline: those are loaded when the runtime is made`,
-      );
-    }
     const definition = wanted === undefined ? found : { ...found, version: wanted };
+    if (isPipeline(definition)) return this.#loadPipeline(definition, drainMs);
+    if (this.#pipelines.has(definition.name))
+      throw new Fault("INVALID_REQUEST", `'${definition.name}' is the name of a pipeline`);
+    this.#checkStages(infoOf(definition));
     const served = await servedModel(definition);
     if (this.#closing) throw new Fault("SHUTTING_DOWN", "the runtime is closing and loads no more models");
     const bytes = this.#bytesToLoad(definition);
@@ -171,8 +171,71 @@ export class EngineRuntime implements Runtime {
     return this.#versions.infoOf(version);
   }
 
+  /** Throws INVALID_REQUEST where a pipeline would not fit a model that is to be the newest of its name. */
+  #checkStages(model: StageModel & { readonly version: string }): void {
+    const { infos } = this.#versions;
+    const newest = infos.find(({ name }) => name === model.name);
+    if (newest && compareVersions(model.version, newest.version) < 0) return;
+    this.#pipelines.checkUsersOf(model.name, [model, ...infos]);
+  }
+
+  /** Loads the models that lie in its folder, and announces it. */
+  async #loadPipeline(definition: PipelineDefinition, drainMs: number): Promise<ModelInfo> {
+    const { name, program, parts = [] } = definition;
+    const infos = () => this.#versions.infos;
+    if (infos().some((info) => info.name === name))
+      throw new Fault("INVALID_REQUEST", `pipeline '${name}' has the name of a model`);
+    const own = this.#pipelines.find(name)?.parts ?? [];
+    const foreign = parts.find(
+      (part) => !own.includes(part.name) && infos().some((info) => info.name === part.name),
+    );
+    if (foreign)
+      throw new Fault(
+        "INVALID_REQUEST",
+        `pipeline '${name}' holds a model '${foreign.name}', which is served already`,
+      );
+    const loaded: string[] = [];
+    try {
+      for (const part of parts) {
+        await this.load(part, { drainMs });
+        loaded.push(part.name);
+      }
+      const missing = program.stages.find(({ model }) => !infos().some((info) => info.name === model));
+      if (missing)
+        throw new Fault(
+          "MODEL_NOT_READY",
+          `pipeline '${name}' has a stage of model '${missing.model}', which is not loaded`,
+        );
+      const pipeline = new ServedPipeline(definition, infos());
+      const replaced = this.#pipelines.add(pipeline);
+      if (replaced) void this.#retirePipeline(replaced, drainMs);
+      return { ...pipeline.info, cells: [] };
+    } catch (error) {
+      const fresh = loaded.filter((part) => !own.includes(part));
+      await Promise.all(fresh.map((part) => this.unload(part, { drainMs })));
+      throw error;
+    }
+  }
+
+  /** Waits for who is with a pipeline that nobody new gets, and lets those of its own models go that no other has taken over. */
+  async #retirePipeline(pipeline: ServedPipeline, drainMs: number): Promise<void> {
+    await pipeline.retire(drainMs);
+    const kept = this.#pipelines.find(pipeline.info.name)?.parts ?? [];
+    const gone = pipeline.parts.filter((part) => !kept.includes(part));
+    await Promise.all(gone.map((part) => this.unload(part, { drainMs })));
+  }
+
   async unload(model: string, { version, drainMs = DRAIN_MS }: UnloadOptions = {}): Promise<void> {
+    if (this.#pipelines.has(model)) {
+      const gone = this.#pipelines.named(model, version);
+      for (const one of gone) this.#pipelines.remove(one);
+      await Promise.all(gone.map((one) => this.#retirePipeline(one, drainMs)));
+      return;
+    }
     const versions = this.#versions.named(model, version);
+    const leaving = new Set(versions.map(({ served }) => served.definition.version));
+    const left = this.#versions.infos.filter((info) => info.name !== model || !leaving.has(info.version));
+    this.#pipelines.checkUsersOf(model, left);
     for (const one of versions) this.#versions.withdraw(one);
     await Promise.all(versions.map((one) => this.#retire(one, drainMs)));
   }
@@ -198,11 +261,11 @@ export class EngineRuntime implements Runtime {
   }
 
   submit(model: string, inputs: Values, options: RequestOptions, listener: Listener): Handle {
-    const pipeline = this.#pipelines.find(({ info }) => info.name === model);
+    const pipeline = this.#pipelines.find(model, options.version);
     if (!pipeline) return this.#submit(model, inputs, options, listener, false);
     refuseStreaming(model, pipeline.info.streaming, false);
     const submit: Submit = (...stage) => this.#submit(...stage, true);
-    const wishes = stageOptions(pipeline, options);
+    const wishes = stageOptions(options);
     return this.#counted(listener, (counted) => pipeline.submit(submit, inputs, wishes, counted));
   }
 
@@ -211,13 +274,13 @@ export class EngineRuntime implements Runtime {
     options: RequestOptions & { readonly state?: string },
     listener: Listener,
   ): SessionHandle {
-    const pipeline = this.#pipelines.find(({ info }) => info.name === model);
+    const pipeline = this.#pipelines.find(model, options.version);
     if (!pipeline) return this.#open(model, options, listener, false);
     refuseStreaming(model, pipeline.info.streaming, true);
     const open: Open = (...stage) => this.#open(...stage, true);
     const begin = (heard: Listener, opened: (counted: Listener) => PipelineSession): SessionHandle =>
-      handleOf(this.#counted(heard, opened), begin);
-    const wishes = stageOptions(pipeline, options);
+      handleOf(pipeline, this.#counted(heard, opened), begin);
+    const wishes = stageOptions(options);
     return begin(listener, (counted) => pipeline.open(open, wishes, counted));
   }
 
@@ -636,16 +699,12 @@ async function divide(
   return { single, pipelines };
 }
 
-/** Options for the stages of a pipeline, which has one version. Throws MODEL_NOT_FOUND where another is asked for. */
-function stageOptions<Options extends RequestOptions>(
-  { info }: ServedPipeline,
-  { version, ...options }: Options,
-): Omit<Options, "version"> {
-  if (version === undefined || version === info.version) return options;
-  throw new Fault(
-    "MODEL_NOT_FOUND",
-    `model '${info.name}' has no version '${version}'; there is ${info.version}`,
-  );
+/** Options for the stages of a pipeline: the version was its own. */
+function stageOptions<Options extends RequestOptions>({
+  version: _,
+  ...options
+}: Options): Omit<Options, "version"> {
+  return options;
 }
 
 const DRAIN_MS = 10_000;

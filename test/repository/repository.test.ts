@@ -1,7 +1,8 @@
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { float32, type Tensor } from "../../src/core/tensor.ts";
+import { ModelRepository } from "../../src/repository/repository.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
 import { noise } from "../fixtures/models.ts";
 import { type Message, TestClient } from "../server/client.ts";
@@ -255,5 +256,130 @@ describe("cellbatch serve --models", () => {
     await expect(serve("--models", dir, "--watch", "--model-control", "explicit")).rejects.toThrow(
       /choose one/,
     );
+  });
+});
+
+describe("a pipeline in a folder of models", () => {
+  /** Two readers of vectors side by side: their models are served beside it, or one lies in its folder. */
+  async function writePipeline(
+    folder: string,
+    name: string,
+    models: readonly [string, string],
+  ): Promise<void> {
+    await mkdir(folder, { recursive: true });
+    const stages = models.map((model, i) => ({ name: `stage${i}`, model }));
+    const outputs = { left: "stage0.h", right: "stage1.h" };
+    const program = { kind: "pipeline", stages, outputs };
+    const about = { format: 1, name, version: "1", description: "for tests" };
+    await writeFile(join(folder, "model.json"), JSON.stringify({ ...about, program }));
+  }
+
+  async function open(dir: string, control: "none" | "watch" | "explicit") {
+    const runtime = await createRuntime({ models: [], inline: true });
+    const repository = new ModelRepository({ dir, runtime, control, drainMs: 500 });
+    onTestFinished(async () => {
+      await repository.close();
+      await runtime.close(0);
+    });
+    const names = () => runtime.models.map(({ name }) => name).sort();
+    return { runtime, repository, names };
+  }
+
+  const chain = (dir: string, name: string, seed: number) =>
+    writeFolder(join(dir, name), { name, version: "1", seed });
+
+  it("is loaded after its stages whatever the names, with the models inside its own folder", async () => {
+    const dir = await repositoryFolder();
+    await chain(dir, "reader", 1);
+    await writePipeline(join(dir, "both"), "both", ["reader", "inner"]);
+    await chain(join(dir, "both"), "inner", 2);
+    const { runtime, repository, names } = await open(dir, "none");
+    await repository.start();
+    expect(names()).toEqual(["both", "inner", "reader"]);
+    const { outputs } = await runtime.run("both", { x: input });
+    expect([...(outputs.left as Tensor).data]).not.toEqual([...(outputs.right as Tensor).data]);
+  });
+
+  it("ends the start with what is missing where a stage is nowhere", async () => {
+    const dir = await repositoryFolder();
+    await writePipeline(join(dir, "both"), "both", ["reader", "reader"]);
+    const { repository } = await open(dir, "none");
+    await expect(repository.start()).rejects.toThrow(
+      "failed to load 'both': pipeline 'both' has a stage of model 'reader', which is not loaded",
+    );
+  });
+
+  it("keeps its stages while it is there, and goes with the models of its folder", async () => {
+    const dir = await repositoryFolder();
+    await chain(dir, "reader", 1);
+    await writePipeline(join(dir, "both"), "both", ["reader", "inner"]);
+    await chain(join(dir, "both"), "inner", 2);
+    const { runtime, repository, names } = await open(dir, "explicit");
+    await repository.start();
+    await expect(repository.load("both")).rejects.toThrow("which is not loaded");
+    await repository.load("reader");
+    await repository.load("both");
+    await expect(repository.unload("reader")).rejects.toMatchObject({
+      code: "INVALID_REQUEST",
+      message: "model 'reader' is a stage of pipeline 'both': unload the pipeline first",
+    });
+    expect((await runtime.run("both", { x: input })).outputs).toHaveProperty("left");
+    await repository.unload("both");
+    expect(names()).toEqual(["reader"]);
+    await repository.unload("reader");
+    expect(names()).toEqual([]);
+    expect(repository.index().map(({ name, state }) => [name, state])).toEqual([
+      ["both", "UNAVAILABLE"],
+      ["reader", "UNAVAILABLE"],
+    ]);
+  });
+
+  it("finishes on it whoever is with it when it is unloaded, or is told after the time to drain", async () => {
+    const dir = await repositoryFolder();
+    await chain(dir, "reader", 1);
+    await writePipeline(join(dir, "both"), "both", ["reader", "reader"]);
+    const { runtime, repository } = await open(dir, "explicit");
+    await repository.start();
+    await repository.load("reader");
+    await repository.load("both");
+    const finishing = runtime.run("both", { x: input });
+    const paused = new Promise((resolve) => {
+      const listener = { done: resolve, failed: resolve };
+      runtime.submit("both", { x: input }, {}, listener).pause();
+    });
+    await repository.unload("both");
+    expect((await finishing).outputs).toHaveProperty("right");
+    expect(await paused).toMatchObject({
+      code: "MODEL_NOT_READY",
+      message: "version 1 of model 'both' was unloaded before the request was done",
+    });
+    await expect(runtime.run("both", { x: input })).rejects.toMatchObject({ code: "MODEL_NOT_FOUND" });
+  });
+
+  it("comes when its last stage comes and goes together with it, where the folder is watched", async () => {
+    const dir = await repositoryFolder();
+    await writePipeline(join(dir, "zebra"), "zebra", ["reader", "reader"]);
+    const { repository, names } = await open(dir, "watch");
+    await repository.start();
+    expect(names()).toEqual([]);
+    await chain(dir, "reader", 1);
+    await expect.poll(names, PATIENT).toEqual(["reader", "zebra"]);
+    await Promise.all(["reader", "zebra"].map((name) => rm(join(dir, name), { recursive: true })));
+    await expect.poll(names, PATIENT).toEqual([]);
+  });
+
+  it("refuses a version of a stage that it would not fit, and goes on with the one before", async () => {
+    const dir = await repositoryFolder();
+    await chain(dir, "reader", 1);
+    await writePipeline(join(dir, "both"), "both", ["reader", "reader"]);
+    const { runtime, repository } = await open(dir, "explicit");
+    await repository.start();
+    await repository.load("reader");
+    await repository.load("both");
+    await writeFile(join(dir, "reader", "model.json"), manifest("reader", "2", "session"));
+    await expect(repository.load("reader")).rejects.toThrow(
+      "model 'reader' does not fit its pipelines: pipeline 'both' would take or give something else",
+    );
+    expect((await runtime.run("both", { x: input })).outputs).toHaveProperty("left");
   });
 });
