@@ -133,9 +133,17 @@ export class Scheduler {
     return id;
   }
 
-  /** Adds a subgraph of known cells without a deadline, after two others at most (-1 for none); answers its number. */
-  addRun(type: number, steps: number, priority: number, arrival: number, after = -1, other = -1): number {
-    const id = this.#table.addRun(type, steps, priority, arrival);
+  /** `add` for a subgraph of known cells after two others at most (-1 for none), without an object for its options. */
+  addRun(
+    type: number,
+    steps: number,
+    priority: number,
+    arrival: number,
+    deadlineMs: number,
+    after = -1,
+    other = -1,
+  ): number {
+    const id = this.#table.addRun(type, steps, priority, arrival, deadlineMs);
     this.#size++;
     if (after >= 0) this.#table.link(after, id);
     if (other >= 0) this.#table.link(other, id);

@@ -45,15 +45,15 @@ export class Subgraphs {
   #next = 0;
 
   add(options: SubgraphOptions): number {
-    const id = this.addRun(options.type, options.steps, options.priority, options.arrival);
+    const { type, steps, priority, arrival, deadlineMs } = options;
+    const id = this.addRun(type, steps, priority, arrival, deadlineMs);
     this.open[id] = options.open ? 1 : 0;
     this.stepsAhead[id] = options.stepsAhead === false ? 0 : 1;
-    this.deadline[id] = options.deadlineMs;
     return id;
   }
 
-  /** Adds one whose steps are all known, without a deadline. */
-  addRun(type: number, steps: number, priority: number, arrival: number): number {
+  /** Adds one whose steps are all known. */
+  addRun(type: number, steps: number, priority: number, arrival: number, deadlineMs: number): number {
     const id = this.#free.pop() ?? this.#next++;
     if (id >= this.type.length) this.#grow();
     this.type[id] = type;
@@ -66,7 +66,7 @@ export class Subgraphs {
     this.inFlight[id] = 0;
     this.pending[id] = 0;
     this.entries[id] = 0;
-    this.deadline[id] = Number.POSITIVE_INFINITY;
+    this.deadline[id] = deadlineMs;
     this.arrival[id] = arrival;
     this.dependent[id] = -1;
     return id;

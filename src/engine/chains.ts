@@ -40,7 +40,11 @@ export class Chains {
     const options = readLightOptions(id, reader);
     const steps = options ? this.#findInputs(plan, reader) : 0;
     if (!options || steps === 0) return false;
-    const subgraph = scheduler.addRun(model.firstType + plan.cell, steps, options.priority, arrival);
+    const { priority, timeoutMs } = options;
+    // One that cannot be in time is refused as an object is.
+    if (steps * model.profiles[plan.cell]!.stepMs > timeoutMs) return false;
+    const type = model.firstType + plan.cell;
+    const subgraph = scheduler.addRun(type, steps, priority, arrival, nowMs + timeoutMs);
     if (subgraph >= this.#row.length) this.#row = grown(this.#row, new Int32Array(2 * subgraph));
     this.#quiet.add(subgraph, CHAIN, NO_SLOT, 0, steps);
     for (let i = 0; i < plan.inputs.length; i++) {

@@ -60,7 +60,8 @@ export class Engine {
   readonly #trees = new Trees(this.#light, this.#quiet);
   /** By type and input, then by row: the held values that the kernel's staging place has there. */
   readonly #holders = new Map<number, Values[]>();
-  readonly #deadlines = new Heap<Request | GraphRequest>((a, b) => a.deadlineMs < b.deadlineMs);
+  readonly #deadlines = new Heap<Request | GraphRequest>(endsBefore);
+  readonly #lightDeadlines = new Heap<LightDeadline>(endsBefore);
   /** Room for the slots of one task. */
   #reads = new Int32Array(0);
   #writes = new Int32Array(0);
@@ -145,11 +146,15 @@ export class Engine {
   }
 
   get #nextDeadlineMs(): number {
-    for (;;) {
-      const request = this.#deadlines.peek();
-      if (!request?.ended) return request?.deadlineMs ?? Number.POSITIVE_INFINITY;
-      this.#deadlines.pop();
+    while (this.#deadlines.peek()?.ended) this.#deadlines.pop();
+    for (let first = this.#lightDeadlines.peek(); first; first = this.#lightDeadlines.peek()) {
+      if (this.#light.isThere(first.id, first.arrival)) break;
+      this.#lightDeadlines.pop();
     }
+    return Math.min(
+      this.#deadlines.peek()?.deadlineMs ?? Number.POSITIVE_INFINITY,
+      this.#lightDeadlines.peek()?.deadlineMs ?? Number.POSITIVE_INFINITY,
+    );
   }
 
   /** Obeys the commands of a packet. */
@@ -376,7 +381,7 @@ export class Engine {
     const plan = this.#light.modelOf(last).plan!;
     const request =
       plan.kind === "chain" ? this.#chains.toObject(last, plan) : this.#trees.toObject(last, plan);
-    this.#requests.set(request.id, request);
+    this.#enter(request);
     for (const run of request.runs) if (!run.isDone) this.#enlist(run);
     return request;
   }
@@ -415,9 +420,15 @@ export class Engine {
 
   #admitLight(id: number, model: LoadedModel, plan: ChainPlan | TreePlan, reader: PacketReader): boolean {
     const now = this.#clock.now();
-    return plan.kind === "chain"
-      ? this.#chains.admit(id, model, plan, reader, this.#scheduler, this.#arrivals, now)
-      : this.#trees.admit(id, model, plan, reader, this.#scheduler, this.#arrivals, now);
+    const isAdmitted =
+      plan.kind === "chain"
+        ? this.#chains.admit(id, model, plan, reader, this.#scheduler, this.#arrivals, now)
+        : this.#trees.admit(id, model, plan, reader, this.#scheduler, this.#arrivals, now);
+    if (!isAdmitted) return false;
+    const deadlineMs = now + this.#light.timeoutOf(this.#light.find(id)!);
+    if (deadlineMs !== Number.POSITIVE_INFINITY)
+      this.#lightDeadlines.push({ id, arrival: this.#arrivals, deadlineMs });
+    return true;
   }
 
   #admitWhole(id: number, lane: GraphLane, options: EngineOptions, inputs: readonly Tensor[]): void {
@@ -443,9 +454,13 @@ export class Engine {
 
   #newRequest(id: number, model: LoadedModel, options: EngineOptions): Request {
     const request = new Request(id, model, options, this.#arrivals++, this.#clock.now());
-    this.#requests.set(id, request);
-    if (request.deadlineMs !== Number.POSITIVE_INFINITY) this.#deadlines.push(request);
+    this.#enter(request);
     return request;
+  }
+
+  #enter(request: Request): void {
+    this.#requests.set(request.id, request);
+    if (request.deadlineMs !== Number.POSITIVE_INFINITY) this.#deadlines.push(request);
   }
 
   #add(run: EngineRun): void {
@@ -1013,6 +1028,9 @@ export class Engine {
   #expire(): void {
     const now = this.#clock.now();
     while (this.#nextDeadlineMs <= now) {
+      const light = this.#lightDeadlines.peek();
+      // As an object it is among the others.
+      if (light && light.deadlineMs <= now) this.#find(light.id);
       const request = this.#deadlines.pop()!;
       const { timeoutMs } = request.options;
       this.#endWith(request, "DEADLINE_EXCEEDED", `the request took longer than its ${timeoutMs} ms`);
@@ -1100,6 +1118,25 @@ export class Engine {
     model.kernel.clear(slot);
     model.freeSlots.push(slot);
   }
+}
+
+/** When the time of a light request is over, unless it has ended or become an object. */
+interface LightDeadline {
+  readonly id: number;
+  /** Tells it from others of that number. */
+  readonly arrival: number;
+  readonly deadlineMs: number;
+}
+
+/** By deadline; of those at one time the one that came first. */
+function endsBefore(a: Ending, b: Ending): boolean {
+  if (a.deadlineMs !== b.deadlineMs) return a.deadlineMs < b.deadlineMs;
+  return (a.arrival ?? 0) < (b.arrival ?? 0);
+}
+
+interface Ending {
+  readonly deadlineMs: number;
+  readonly arrival?: number;
 }
 
 /** Stands for runs that have ended, so that the table stays of one kind. */

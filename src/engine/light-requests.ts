@@ -7,8 +7,8 @@ import { Request } from "./request.ts";
 
 /**
  * Requests that are rows of numbers from their admission to their answer, as most requests of most models can be. An object
- * is made of one only when somebody cancels or pauses it; with a time limit, or outputs that are streamed, it is one from
- * the start. Each row has the number of the subgraph that ends the request.
+ * is made of one only when somebody cancels or pauses it, or its time is over; with outputs that are streamed it is one from the
+ * start. Each row has the number of the subgraph that ends the request.
  */
 export class LightRequests {
   /** How many there are. */
@@ -53,6 +53,16 @@ export class LightRequests {
       if (found > 0 && this.#model[found - 1] === model) ids.push(id);
     });
     return ids;
+  }
+
+  /** Whether the request is still the one that was the engine's `arrival`th. */
+  isThere(id: number, arrival: number): boolean {
+    const last = this.find(id);
+    return last !== undefined && this.#arrival[last] === arrival;
+  }
+
+  timeoutOf(last: number): number {
+    return this.#options[last]!.timeoutMs;
   }
 
   idOf(last: number): number {
@@ -130,8 +140,7 @@ export interface AnswerPlace {
 /** Options of a request that may be a row of numbers; undefined where it wants what only an object can give. */
 export function readLightOptions(id: number, reader: PacketReader): EngineOptions | undefined {
   const options = readOptions(reader);
-  const isLight = id < MOST_IDS && !options.stream && options.timeoutMs === Number.POSITIVE_INFINITY;
-  return isLight ? options : undefined;
+  return id < MOST_IDS && !options.stream ? options : undefined;
 }
 
 const INITIAL = 1024;

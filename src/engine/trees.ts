@@ -16,6 +16,8 @@ export class Trees {
   right = new Int32Array(INITIAL);
   /** Twice the parent's subgraph, and 1 for its right child; -1 for the last of a request. */
   #parent = new Int32Array(INITIAL);
+  /** Its place among the nodes of its tree, which numbers that were used before do not tell. */
+  #place = new Int32Array(INITIAL);
   /** The last subgraph of the request. */
   #last = new Int32Array(INITIAL);
   /** Of the last subgraph: subgraphs of the request, and where the kernel's outputs have the answer. */
@@ -50,22 +52,25 @@ export class Trees {
     const [leaves, nodes] = [words[tokens - 1]!, words[children - 1]! >> 1];
     if (nodes === 0 || !this.#isTree(words, children, leaves, nodes)) return false;
     if (!areBelow(plan.symbols, words, tokens, leaves)) return false;
-    const { priority } = options;
+    const { priority, timeoutMs } = options;
+    if (this.#leastMs(model, plan, words, children, leaves, nodes) > timeoutMs) return false;
+    const deadlineMs = nowMs + timeoutMs;
     const parts = this.#parts;
     for (let leaf = 0; leaf < leaves; leaf++) parts[leaf] = plan.firstKnown + words[tokens + leaf]!;
     for (let node = 0; node < nodes; node++) {
       const left = parts[words[children + 2 * node]!]!;
       const right = parts[words[children + 2 * node + 1]!]!;
       const type = model.firstType + plan.node;
-      const subgraph = scheduler.addRun(type, 1, priority, arrival, beforeOf(left), beforeOf(right));
-      this.#add(subgraph, left, right);
+      const [before, other] = [beforeOf(left), beforeOf(right)];
+      const subgraph = scheduler.addRun(type, 1, priority, arrival, deadlineMs, before, other);
+      this.#add(subgraph, node, left, right);
       parts[leaves + node] = ~subgraph;
     }
     let last = ~parts[leaves + nodes - 1]!;
     if (plan.head !== undefined) {
       const root = last;
-      last = scheduler.addRun(model.firstType + plan.head, 1, priority, arrival, root);
-      this.#add(last, ~root, NO_CHILD);
+      last = scheduler.addRun(model.firstType + plan.head, 1, priority, arrival, deadlineMs, root);
+      this.#add(last, nodes, ~root, NO_CHILD);
       this.#last[last] = last;
     }
     for (let node = 0; node < nodes; node++) this.#last[~parts[leaves + node]!] = last;
@@ -133,7 +138,7 @@ export class Trees {
       return run;
     };
     runOf(last);
-    runs.sort((a, b) => a.subgraph - b.subgraph);
+    runs.sort((a, b) => this.#place[a.subgraph]! - this.#place[b.subgraph]!);
     const past = stateIn(-1);
     past.done = this.#count[last]! - runs.length;
     request.open = runs.length;
@@ -142,9 +147,10 @@ export class Trees {
     return request;
   }
 
-  #add(subgraph: number, left: number, right: number): void {
+  #add(subgraph: number, place: number, left: number, right: number): void {
     if (subgraph >= this.left.length) this.#grow(subgraph);
     this.#quiet.add(subgraph, TREE, NO_SLOT, 0, 1);
+    this.#place[subgraph] = place;
     this.left[subgraph] = left;
     this.right[subgraph] = right;
     this.#parent[subgraph] = NO_PARENT;
@@ -182,11 +188,29 @@ export class Trees {
     return 2 * nodes === parts - 1;
   }
 
+  /** What the longest path takes at least. */
+  #leastMs(
+    model: LoadedModel,
+    { node, head }: TreePlan,
+    words: Int32Array,
+    at: number,
+    leaves: number,
+    nodes: number,
+  ): number {
+    const heights = this.#parts;
+    heights.fill(0, 0, leaves);
+    for (let i = 0; i < nodes; i++)
+      heights[leaves + i] = 1 + Math.max(heights[words[at + 2 * i]!]!, heights[words[at + 2 * i + 1]!]!);
+    const top = head === undefined ? 0 : model.profiles[head]!.stepMs;
+    return heights[leaves + nodes - 1]! * model.profiles[node]!.stepMs + top;
+  }
+
   #grow(subgraph: number): void {
     const length = 2 * subgraph;
     this.left = grown(this.left, new Int32Array(length));
     this.right = grown(this.right, new Int32Array(length));
     this.#parent = grown(this.#parent, new Int32Array(length));
+    this.#place = grown(this.#place, new Int32Array(length));
     this.#last = grown(this.#last, new Int32Array(length));
     this.#count = grown(this.#count, new Int32Array(length));
     this.#row = grown(this.#row, new Int32Array(length));

@@ -7,9 +7,9 @@ import { policies } from "../../scheduler/policy.ts";
 import type { CellSpec } from "../../src/core/cell.ts";
 import { ManualClock } from "../../src/core/clock.ts";
 import { Engine } from "../../src/engine/engine.ts";
-import { command, event, writeOptions } from "../../src/engine/messages.ts";
+import { command, writeOptions } from "../../src/engine/messages.ts";
 import { loadModel } from "../../src/engine/model.ts";
-import { PacketReader, PacketWriter } from "../../src/engine/packet.ts";
+import { PacketWriter } from "../../src/engine/packet.ts";
 import { lstmCell, noise } from "../fixtures/models.ts";
 
 const ABOUT = { version: "1", description: "a model for tests" };
@@ -211,32 +211,6 @@ function submit(
     );
 }
 
-/** How each request ended, without the times. */
-function lastWords(packets: readonly (readonly number[])[]): ReadonlyMap<number, readonly unknown[]> {
-  const words = new Map<number, readonly unknown[]>();
-  for (const packet of packets.filter((_, i) => i % 2 === 0)) {
-    const reader = new PacketReader(Int32Array.from(packet).buffer);
-    while (!reader.isDone) {
-      const [kind, id] = [reader.int(), reader.int()];
-      const readOutputs = () => Array.from({ length: reader.int() }, () => [reader.int(), reader.tensor()]);
-      if (kind === event.OUTPUT) {
-        reader.int();
-        readOutputs();
-        continue;
-      }
-      expect(words.has(id)).toBe(false);
-      if (kind === event.FAILED) words.set(id, [reader.int(), reader.text().replace(/run \d+/, "run")]);
-      else {
-        const cells = reader.int();
-        reader.double();
-        reader.double();
-        words.set(id, [cells, readOutputs()]);
-      }
-    }
-  }
-  return words;
-}
-
 /** The children of the nodes of a binary tree with so many leaves, another one for every seed. */
 function someTree(leaves: number, seed: number): Int32Array {
   const open = Array.from({ length: leaves }, (_, leaf) => leaf);
@@ -255,19 +229,9 @@ describe("requests that are rows of numbers", () => {
         fc.asyncProperty(
           fc.array(act, { minLength: 1, maxLength: 30 }),
           fc.uniqueArray(fc.nat(40), { maxLength: 3 }),
-          async (wishes, failing) => {
-            // Which tree is late may hang on the order, see below.
-            const acts =
-              model.program.kind === "tree"
-                ? wishes.map((one) => ({ ...one, timeoutMs: Number.POSITIVE_INFINITY }))
-                : wishes;
+          async (acts, failing) => {
             const expected = await answers(model, acts, failing, "as objects");
-            const got = await answers(model, acts, failing, "as numbers");
-            // Those that wait as long are taken by number, and numbers are freed in another order.
-            const isMeddledWith = failing.length > 0 || acts.some(({ kind }) => kind !== "submit");
-            if (model.program.kind === "tree" && isMeddledWith)
-              expect(lastWords(got)).toEqual(lastWords(expected));
-            else expect(got).toEqual(expected);
+            expect(await answers(model, acts, failing, "as numbers")).toEqual(expected);
           },
         ),
       );
