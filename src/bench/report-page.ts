@@ -20,7 +20,7 @@ export function introOf({ machine, settings, startedAt, seconds, interrupted }: 
   const { cpu, cores, node, onnxruntime } = machine;
   return [
     `${cores} cores of ${cpu}, Node ${node}, ONNX Runtime ${onnxruntime}; ${startedAt}, ${Math.round(seconds)} s${interrupted ? "; interrupted: what is missing was not measured" : ""}.`,
-    `Medians of ${settings.rounds} rounds with the raw values in brackets; ${settings.seconds} s each after a warm-up of a quarter (peaks: a third) of that. ` +
+    `${settings.rounds > 1 ? `Medians of ${settings.rounds} rounds with the raw values in brackets` : "One round"}; ${settings.seconds} s each after a warm-up of a quarter (peaks: a third) of that. ` +
       `Each arm in a process of its own with one engine of one thread, in the other order every second round. Arrivals: ${settings.arrivals}. Latencies are counted from the intended send time.`,
   ];
 }

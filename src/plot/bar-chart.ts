@@ -37,7 +37,7 @@ export async function histograms(chart: Histograms): Promise<string> {
     style: STYLE,
     x: { label: chart.x, labelAnchor: "center", domain: [0.5, most + 0.5] },
     y: { label: chart.y, labelAnchor: "center", tickFormat: percent, grid: true, ticks: 3 },
-    fy: { domain: names, label: null },
+    fy: { domain: names, label: null, padding: 0.15 },
     marks: [
       marks.rectY(bins, {
         x1: "from",
@@ -139,7 +139,7 @@ export async function stackedBars(chart: StackedBars): Promise<string> {
   const legend = parts.map((part, i) => {
     const at = left;
     left += 30 + 7 * part.length;
-    return `<rect x="${at}" y="54" width="12" height="12" fill="${COLOURS[i % COLOURS.length]}"/><text x="${at + 17}" y="64" text-anchor="start">${escaped(part)}</text>`;
+    return `<rect x="${at}" y="54" width="12" height="12" fill="${COLOURS[i % COLOURS.length]}"></rect><text x="${at + 17}" y="64" text-anchor="start">${escaped(part)}</text>`;
   });
   drawn.insertAdjacentHTML("beforeend", legend.join(""));
   return framed(drawn, chart);
