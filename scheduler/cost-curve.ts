@@ -4,11 +4,14 @@ export class CostCurve {
   readonly #ms: Float64Array;
   /** Index is the ready rows; how many of them to run. */
   readonly #cut: Int32Array;
+  /** The rows that were measured, ascending. */
+  readonly #measured: readonly number[];
 
   /** `points` are `[rows, milliseconds]`, ascending in rows, the first at 1 row; between them time is a straight line. */
   constructor(points: readonly (readonly [number, number])[]) {
     const most = points.at(-1)?.[0] ?? 0;
     if (points[0]?.[0] !== 1) throw new RangeError(`a cost curve begins at 1 row, not ${points[0]?.[0]}`);
+    this.#measured = points.map(([rows]) => rows);
     this.#ms = new Float64Array(most + 1);
     points.forEach(([rows, ms], i) => {
       const [fromRows, fromMs] = points[i - 1] ?? [0, ms];
@@ -46,12 +49,14 @@ export class CostCurve {
     return ready > CUT_ROWS ? ready : this.#cut[Math.min(ready, this.maxRows)]!;
   }
 
-  /** Fewest rows that reach `share` of the best rate: the knee. */
-  knee(share: number): number {
-    let best = 0;
-    for (let rows = 1; rows <= this.maxRows; rows++) best = Math.max(best, this.rate(rows));
-    for (let rows = 1; rows <= this.maxRows; rows++) if (this.rate(rows) >= share * best) return rows;
-    return this.maxRows;
+  /**
+   * Fewest rows that reach `share` of the best rate: the knee. Only of those that were measured, for a kernel works in quanta and
+   * what lies between two points may be the dearest of all. `overheadMs` is what a task costs besides its kernel.
+   */
+  knee(share: number, overheadMs = 0): number {
+    const rate = (rows: number) => rows / (this.#ms[rows]! + overheadMs);
+    const best = Math.max(...this.#measured.map(rate));
+    return this.#measured.find((rows) => rate(rows) >= share * best) ?? this.maxRows;
   }
 }
 

@@ -73,7 +73,7 @@ function bestPeak(arms: Arms, model: SequenceModel, lengths: Lengths) {
         const { rate = 0 } = await arms.ask(graph(model, arm), {
           ask: "peak",
           lengths,
-          seconds: secondsFor(model),
+          seconds: secondsFor(model) / 2,
         });
         if (rate > best.rate) best = { arm, rate };
       }

@@ -15,6 +15,29 @@ export interface Native {
   read(handle: Handle, slot: number, into: Float32Array): void;
   write(handle: Handle, slot: number, from: Float32Array): void;
   close(handle: Handle): void;
+  openProgram(spec: ProgramSpec): { readonly handle: ProgramHandle; readonly bytes: number };
+  /** Arrays of the inputs, then of the outputs, `[rows, width]` each. */
+  runProgram(handle: ProgramHandle, rows: number, arrays: readonly Float32Array[]): void;
+  closeProgram(handle: ProgramHandle): void;
+}
+
+export type ProgramHandle = object & { readonly brand: "program" };
+
+/** See `program.ts`; ports are pairs of column and width, runs five numbers each. */
+export interface ProgramSpec {
+  readonly columns: number;
+  readonly vectorBits: number;
+  readonly inputs: Int32Array;
+  readonly outputs: Int32Array;
+  readonly operations: readonly {
+    readonly kind: number;
+    readonly runs: Int32Array;
+    readonly depth: number;
+    readonly width: number;
+    readonly adds: boolean;
+    readonly weights: Float32Array;
+    readonly bias: Float32Array;
+  }[];
 }
 
 /** A device with a model's weights; kept alive by the buffers that belong to it. */

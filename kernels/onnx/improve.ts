@@ -2,13 +2,14 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import onnxProto from "onnx-proto";
-import { Tensor } from "onnxruntime-node";
 import type { CellSpec } from "../../src/core/cell.ts";
-import { sizeOf } from "../../src/core/tensor.ts";
+import { programBits, programSession, type RowProgram } from "../native/program.ts";
 import type { CellGraph } from "./cell-graph.ts";
 import { type Convolution, convolutionsOf, denseForm, makeDense, makeFrames } from "./dense-convolution.ts";
 import { inlineBranches, type Probe } from "./inline-branches.ts";
+import { rowProgram } from "./row-program.ts";
 import { loadSession, type Session, type Tensors, writeOptimized } from "./session.ts";
+import { gainOf, isSame, noise, Trial } from "./trial.ts";
 
 const { onnx } = onnxProto;
 type Graph = onnxProto.onnx.IGraphProto & {
@@ -20,78 +21,109 @@ type Graph = onnxProto.onnx.IGraphProto & {
 export interface Rewrite {
   readonly node: string;
   readonly what: string;
-  /** Time of the cell before over after, the geometric mean over 8 and 64 rows. */
+  /** Time of the cell before over after, the geometric mean over 1, 64 and 256 rows. */
   readonly gain: number;
 }
 
+export interface ImproveOptions {
+  /** Of one call; programs run on one. */
+  readonly threads: number;
+  /** Of the vectors of programs: 256 or 512, and 0 where there are to be none. @default the widest that there are */
+  readonly vectorBits?: number;
+}
+
+/** What a given step graph became. */
+export interface Improved {
+  readonly graph: CellGraph;
+  /** Takes the graph's place where it is there. */
+  readonly program?: RowProgram;
+  readonly rewrites: readonly Rewrite[];
+}
+
 /**
- * Rewrites a given step graph: ONNX Runtime runs a Conv image by image, so that rows of a batch gain little; over an input of
- * few fixed places the same is one matrix product for all rows (Silero VAD: four times the rows a second). What depends on
- * constants only, branches among it, is folded first. Each rewrite is compared with the untouched graph on random rows, and
- * dropped where its values differ by more than `TOLERANCE` or it is not quicker.
+ * Rewrites a given step graph. Where the native addon is there and knows all its operators, it becomes a program for that. Else:
+ * ONNX Runtime runs a Conv image by image, so that rows of a batch gain little; over an input of few fixed places the same is one
+ * matrix product for all rows (Silero VAD: three times the rows a second, as a program five times). What depends on constants only,
+ * branches among it, is folded first. Each rewrite is compared with the untouched graph on noise, and dropped where its
+ * values differ or it is not quicker.
  */
 export async function improveGraph(
   cell: CellSpec,
   graph: CellGraph,
-  threads: number,
-): Promise<{ readonly graph: CellGraph; readonly rewrites: readonly Rewrite[] }> {
-  if (!mayGain(graph.onnx)) return { graph, rewrites: [] };
+  { threads, vectorBits = programBits() }: ImproveOptions,
+): Promise<Improved> {
+  const unchanged = { graph, rewrites: [] };
+  if (!mayGain(graph.onnx)) return unchanged;
   const folded = await fold(graph.onnx);
-  if (!folded) return { graph, rewrites: [] };
+  if (!folded) return unchanged;
   const probe = new Prober(cell, graph, folded, threads);
   const rewrites: Rewrite[] = [];
-  const untouched = await Trial.open(cell, graph, threads);
-  let best = { ...graph, onnx: folded };
+  const untouched = new Trial(cell, graph, await loadSession(graph.onnx, { threads }));
   let present = untouched;
-  /** Takes a changed graph if it gives the same, quicker. */
-  const consider = async (node: string, what: string, model: onnxProto.onnx.ModelProto) => {
-    const candidate = { ...graph, onnx: onnx.ModelProto.encode(model).finish() };
-    const trial = await Trial.open(cell, candidate, threads).catch(() => undefined);
-    if (!trial) return;
+  /** Takes another form if it gives the same, quicker. */
+  const consider = async (node: string, what: string, open: () => Promise<Session> | Session) => {
+    const trial = await Promise.resolve()
+      .then(open)
+      .then((session) => new Trial(cell, graph, session))
+      .catch(() => undefined);
+    if (!trial) return false;
     const gain = (await isSame(untouched, trial)) ? await gainOf(present, trial) : 0;
-    if (gain < LEAST_GAIN) return trial.close();
+    if (gain < LEAST_GAIN) {
+      await trial.close();
+      return false;
+    }
     rewrites.push({ node, what, gain });
     if (present !== untouched) await present.close();
-    best = candidate;
     present = trial;
+    return true;
   };
+  const end = async (improved: Improved) => {
+    if (present !== untouched) await present.close();
+    await untouched.close();
+    return improved;
+  };
+
   const flat = onnx.ModelProto.decode(folded);
   const branches = await inlineBranches(flat.graph!, probe.conditions);
-  if (branches > 0) await consider("If", `${branches} branches that are always taken`, flat);
-  const convolutions = convolutionsOf(onnx.ModelProto.decode(best.onnx).graph as Graph);
-  const shapes = await probe.shapes(best.onnx, convolutions);
+  const program = threads === 1 && vectorBits > 0 ? rowProgram(flat, cell, graph) : undefined;
+  if (program && typeof program !== "string") {
+    const what = `the whole step as ${program.operations.length} operations of the native kernel`;
+    if (await consider("", what, () => programSession(program, vectorBits)))
+      return end({ graph, program, rewrites });
+  }
+  let best = folded;
+  const considerGraph = async (node: string, what: string, model: onnxProto.onnx.ModelProto) => {
+    const bytes = onnx.ModelProto.encode(model).finish();
+    if (await consider(node, what, () => loadSession(bytes, { threads }))) best = bytes;
+  };
+  if (branches > 0) await considerGraph("If", `${branches} branches that are always taken`, flat);
+  const convolutions = convolutionsOf(onnx.ModelProto.decode(best).graph as Graph);
+  const shapes = await probe.shapes(best, convolutions);
   for (const { name } of convolutions) {
     const shape = shapes.get(name);
     if (!shape) continue;
     for (const form of ["frames", "matrix"]) {
-      const model = onnx.ModelProto.decode(best.onnx);
+      const model = onnx.ModelProto.decode(best);
       const conv = convolutionsOf(model.graph as Graph).find((one) => one.name === name);
       if (!conv) break;
       const over = `Conv over [${shape.join(", ")}] as`;
       if (form === "frames") {
         if (makeFrames(model.graph as Graph, conv, shape))
-          await consider(name, `${over} the product of its windows`, model);
+          await considerGraph(name, `${over} the product of its windows`, model);
         continue;
       }
       const dense = denseForm(conv, shape, MOST_VALUES);
       if (!dense) continue;
       makeDense(model.graph as Graph, conv, dense);
-      await consider(name, `${over} a matrix [${dense.rows}, ${dense.bias.length}]`, model);
+      await considerGraph(name, `${over} a matrix [${dense.rows}, ${dense.bias.length}]`, model);
     }
   }
-  if (present !== untouched) await present.close();
-  await untouched.close();
-  return rewrites.length > 0 ? { graph: best, rewrites } : { graph, rewrites };
+  return end(rewrites.length > 0 ? { graph: { ...graph, onnx: best }, rewrites } : unchanged);
 }
 
-/** Relative to values above 1. */
-const TOLERANCE = 1e-5;
 const LEAST_GAIN = 1.03;
 /** 64 MB. */
 const MOST_VALUES = 2 ** 24;
-const TIMED_ROWS = [8, 64];
-const CHECKED_ROWS = 3;
-const RUNS = 7;
 
 function mayGain(bytes: Uint8Array): boolean {
   // Branches hold nodes too, and to look for names in all bytes costs less than to decode them.
@@ -174,76 +206,4 @@ class Prober {
       return [];
     }
   }
-}
-
-/** A graph with inputs of noise, the same for every graph of a cell. */
-class Trial {
-  readonly #session: Session;
-  readonly #names: readonly string[];
-  readonly #feeds: ReadonlyMap<number, Tensors>;
-
-  private constructor(session: Session, names: readonly string[], feeds: ReadonlyMap<number, Tensors>) {
-    this.#session = session;
-    this.#names = names;
-    this.#feeds = feeds;
-  }
-
-  static async open(cell: CellSpec, graph: CellGraph, threads: number): Promise<Trial> {
-    const names = [...new Set([...graph.outputs, ...graph.writes].map(({ name }) => name))];
-    const feeds = new Map([...TIMED_ROWS, CHECKED_ROWS].map((rows) => [rows, noise(cell, graph, rows)]));
-    return new Trial(await loadSession(graph.onnx, { threads }), names, feeds);
-  }
-
-  outputs(rows: number): Tensors | Promise<Tensors> {
-    return this.#session.infer(this.#feeds.get(rows)!, this.#names);
-  }
-
-  close(): void | Promise<void> {
-    return this.#session.dispose();
-  }
-}
-
-async function isSame(expected: Trial, actual: Trial): Promise<boolean> {
-  const [wanted, given] = [await expected.outputs(CHECKED_ROWS), await actual.outputs(CHECKED_ROWS)];
-  return Object.entries(wanted).every(([name, { data, dims }]) => {
-    const other = given[name]!;
-    if (String(other.dims) !== String(dims)) return false;
-    const [a, b] = [data as Float32Array, other.data as Float32Array];
-    return a.every((value, i) => Math.abs(value - b[i]!) <= TOLERANCE * Math.max(1, Math.abs(value)));
-  });
-}
-
-/** Runs both in turn, so that what disturbs the machine disturbs both. */
-async function gainOf(before: Trial, after: Trial): Promise<number> {
-  let product = 1;
-  for (const rows of TIMED_ROWS) {
-    const least = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
-    for (let run = 0; run < RUNS; run++) {
-      for (const [which, trial] of [before, after].entries()) {
-        const start = performance.now();
-        await trial.outputs(rows);
-        least[which] = Math.min(least[which]!, performance.now() - start);
-      }
-    }
-    product *= least[0]! / least[1]!;
-  }
-  return product ** (1 / TIMED_ROWS.length);
-}
-
-function noise(cell: CellSpec, graph: CellGraph, rows: number): Tensors {
-  const feeds: Tensors = {};
-  const add = (name: string, dims: readonly number[], dtype: "float32" | "int32") => {
-    const length = sizeOf(dims);
-    feeds[name] =
-      dtype === "int32"
-        ? new Tensor("int32", new Int32Array(length), dims)
-        : new Tensor(
-            "float32",
-            Float32Array.from({ length }, (_, i) => Math.sin(i * 12.9898)),
-            dims,
-          );
-  };
-  graph.inputs.forEach(({ name, dims }, i) => add(name, dims(rows, 1), cell.inputs[i]!.dtype));
-  for (const ports of graph.reads) for (const { name, dims } of ports) add(name, dims(rows, 1), "float32");
-  return feeds;
 }

@@ -2,12 +2,13 @@ import { Tensor } from "onnxruntime-node";
 import type { CellSpec } from "../../src/core/cell.ts";
 import { sizeOf, type TensorSpec } from "../../src/core/tensor.ts";
 import { type Kernel, type KernelTask, type Pause, stateLayout, type Values } from "../kernel.ts";
+import { programSession } from "../native/program.ts";
 import { rowsAreIndependent } from "../row-check.ts";
 import { readSlot, writeSlot } from "../slot-states.ts";
 import { StateRows } from "../state-rows.ts";
 import type { Port } from "./cell-graph.ts";
 import { FORM_LIMITS, type Form, type FormLimits, formsOf } from "./forms.ts";
-import { improveGraph, type Rewrite } from "./improve.ts";
+import { type Improved, improveGraph, type Rewrite } from "./improve.ts";
 import { loadSession, type Session, type Tensors } from "./session.ts";
 import { givenGraph } from "./step-graph.ts";
 
@@ -74,16 +75,19 @@ export class OnnxKernel implements Kernel {
       for (const cell of cells) {
         const loaded: LoadedForm[] = [];
         forms.push(loaded);
-        const given =
+        const given: Improved | undefined =
           cell.body.kind !== "graph"
             ? undefined
             : providers
               ? { graph: givenGraph(cell), rewrites: [] }
-              : await improveGraph(cell, givenGraph(cell), threads);
+              : await improveGraph(cell, givenGraph(cell), { threads });
         rewrites.push(given?.rewrites ?? []);
         for await (const form of formsOf(cell, given?.graph, limits, pause)) {
           await pause();
-          loaded.push({ ...form, session: await loadSession(form.graph.onnx, sessionOptions) });
+          const session = given?.program
+            ? programSession(given.program)
+            : await loadSession(form.graph.onnx, sessionOptions);
+          loaded.push({ ...form, session });
         }
         await pause();
       }

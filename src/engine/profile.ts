@@ -77,7 +77,7 @@ export function uncosted(maxRows: number): CellProfile {
 }
 
 export function kneeOf(curve: CostCurve): number {
-  return Math.max(curve.knee(KNEE), Math.min(LEAST_KNEE, curve.maxRows));
+  return Math.max(curve.knee(KNEE, TASK_MS), Math.min(LEAST_KNEE, curve.maxRows));
 }
 
 /** Of the numbers of steps that a call can take, the one by which it is judged whether several pay. */
@@ -112,6 +112,11 @@ const MOST_RUNS = 40;
 const LEAST_KNEE = 64;
 /** Share of the best rate that is the knee. */
 const KNEE = 0.97;
+/**
+ * What a task costs an engine besides its kernel however many rows it has: 2 us of 2.7 for 4 rows, 12 for 64 and 52 for 256 (LSTM h=128). A
+ * small cell needs more rows to be worth it.
+ */
+const TASK_MS = 0.002;
 /** Several steps per call must take less than this share of single steps. */
 const STEPS_PAY = 0.95;
 const UNMEASURABLE_MS = 0.02;

@@ -10,6 +10,7 @@ export function floatsOf(samples: Samples): Float32Array {
     const kind = Object.prototype.toString.call(samples).slice(8, -1);
     throw new Fault("INVALID_INPUT", `samples are ${kind}, expected Float32Array in [-1, 1] or Int16Array`);
   }
+  if (isQuiet(samples)) return samples;
   for (let i = 0; i < samples.length; i++) {
     if (Math.abs(samples[i]!) <= LOUDEST) continue;
     const why = Number.isFinite(samples[i])
@@ -18,6 +19,21 @@ export function floatsOf(samples: Samples): Float32Array {
     throw new Fault("INVALID_INPUT", `sample ${i} is ${samples[i]}: ${why}`);
   }
   return samples;
+}
+
+/** Whether the squares of all samples together say that none is too loud or no number, which takes half as long as asking each. */
+function isQuiet(samples: Float32Array): boolean {
+  let [a, b, c, d] = [0, 0, 0, 0];
+  const whole = samples.length & ~3;
+  // Four sums, so that no addition waits for the one before.
+  for (let i = 0; i < whole; i += 4) {
+    a += samples[i]! * samples[i]!;
+    b += samples[i + 1]! * samples[i + 1]!;
+    c += samples[i + 2]! * samples[i + 2]!;
+    d += samples[i + 3]! * samples[i + 3]!;
+  }
+  for (let i = whole; i < samples.length; i++) a += samples[i]! * samples[i]!;
+  return a + b + c + d <= LOUDEST * LOUDEST;
 }
 
 /** 24 dB over full scale. Filters and mixers overshoot a little; anything near this is of another scale. */

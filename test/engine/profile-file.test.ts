@@ -104,7 +104,7 @@ describe("a runtime with a profile", () => {
   it("takes its batch size from the file's knee instead of measuring", async () => {
     const definition = chainModel();
     const runtime = await open({ models: [definition], profiles: [profileOf(definition, [flat(100, 200)])] });
-    expect(runtime.models[0]!.cells[0]!.maxBatch).toBe(194);
+    expect(runtime.models[0]!.cells[0]!.maxBatch).toBe(200);
     const { outputs } = await runtime.run("chain", { x: float32([3, 4], new Float32Array(12)) });
     expect(outputs.h).toMatchObject({ shape: [8] });
   });

@@ -2,11 +2,13 @@ import fc from "fast-check";
 import onnxProto from "onnx-proto";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { programBits } from "../../kernels/native/program.ts";
 import { convolutionsOf, denseForm, makeDense, makeFrames } from "../../kernels/onnx/dense-convolution.ts";
 import { FLOAT, GraphBuilder } from "../../kernels/onnx/graph.ts";
 import { improveGraph } from "../../kernels/onnx/improve.ts";
 import { inlineBranches } from "../../kernels/onnx/inline-branches.ts";
 import { OnnxKernel } from "../../kernels/onnx/onnx.ts";
+import { rowProgram } from "../../kernels/onnx/row-program.ts";
 import { givenGraph } from "../../kernels/onnx/step-graph.ts";
 import { readModel } from "../../models/read-model.ts";
 import { zooModels } from "../../models/zoo.ts";
@@ -200,19 +202,58 @@ describe("a branch", () => {
 });
 
 describe("a given step graph", () => {
-  it("gives what the untouched graph gives, once it is rewritten, and says what was", async () => {
+  const silero = async () => {
     const folder = zooModels().folders.find((one) => one.endsWith("silero-vad"));
-    if (!folder) return;
-    const { cells } = await readModel(folder);
-    const kernel = await OnnxKernel.load(cells);
-    onTestFinished(() => kernel.dispose());
-    const { rewrites, graph } = await improveGraph(cells[0]!, givenGraph(cells[0]!), 1);
-    expect(graph.onnx).not.toEqual(givenGraph(cells[0]!).onnx);
+    return folder ? (await readModel(folder)).cells[0] : undefined;
+  };
+
+  it("is rewritten operator by operator where no program can run, and says what was", async () => {
+    const cell = await silero();
+    if (!cell) return;
+    const { rewrites, graph, program } = await improveGraph(cell, givenGraph(cell), {
+      threads: 1,
+      vectorBits: 0,
+    });
+    expect(program).toBeUndefined();
+    expect(graph.onnx).not.toEqual(givenGraph(cell).onnx);
     for (const { what, gain } of rewrites) {
       expect(what).toMatch(/^Conv over|branches/);
       expect(gain).toBeGreaterThan(1);
     }
+  });
+
+  it.skipIf(programBits() === 0)("becomes one program at either width of vectors", async () => {
+    const cell = await silero();
+    if (!cell) return;
+    for (const vectorBits of [256, 512].filter((bits) => bits <= programBits())) {
+      const { rewrites, program } = await improveGraph(cell, givenGraph(cell), { threads: 1, vectorBits });
+      expect(program?.operations.length).toBeGreaterThan(10);
+      expect(rewrites.map(({ what }) => what)).toEqual([
+        `the whole step as ${program!.operations.length} operations of the native kernel`,
+      ]);
+    }
+    const kernel = await OnnxKernel.load([cell]);
+    onTestFinished(() => kernel.dispose());
     expect(kernel.rowsAreIndependent).toBe(true);
+  });
+
+  it("whose rows are not independent becomes no program", async () => {
+    const b = new GraphBuilder();
+    const x = b.input("x", FLOAT, ["rows", 4, 8]);
+    const y = b.node("Conv", [x, b.weights([4, 4, 3], noise(48, 1))]);
+    // The mean over the rows: of one row alone it would be that row.
+    b.node("Sub", [y, b.node("ReduceMean", [y, b.integers([0])])], {}, "y");
+    b.output("y", FLOAT, ["rows", 4, 6]);
+    const spec = (name: string, shape: readonly number[]) => ({ name, dtype: "float32" as const, shape });
+    const cell: CellSpec = {
+      name: "cell",
+      ...{ inputs: [spec("x", [4, 8])], outputs: [spec("y", [4, 6])] },
+      ...{ reads: 0, writes: false, states: [] },
+      body: { kind: "graph", graph: { onnx: b.encode(), states: [] } },
+    };
+    const graph = givenGraph(cell);
+    expect(rowProgram(onnx.ModelProto.decode(graph.onnx), cell, graph)).toHaveProperty("operations");
+    expect(await improveGraph(cell, graph, { threads: 1 })).not.toHaveProperty("program");
   });
 
   it("without convolutions or branches is not touched", async () => {
@@ -229,6 +270,6 @@ describe("a given step graph", () => {
       body: { kind: "graph", graph: { onnx: b.encode(), states: [] } },
     };
     const graph = givenGraph(cell);
-    expect(await improveGraph(cell, graph, 1)).toEqual({ graph, rewrites: [] });
+    expect(await improveGraph(cell, graph, { threads: 1 })).toEqual({ graph, rewrites: [] });
   });
 });

@@ -197,14 +197,28 @@ describe("the cost curve", () => {
     expect([1, 5, 6, 7, 8, 12, 13].map((ready) => stairs.cut(ready))).toEqual([1, 5, 6, 6, 6, 12, 12]);
   });
 
-  it("finds the knee, where more rows gain little", () => {
+  it("finds the knee among the rows that were measured, where more gain little", () => {
     const curve = new CostCurve([
       [1, 1],
       [10, 1.5],
+      [90, 9.2],
       [100, 10],
     ]);
-    expect(curve.knee(0.97)).toBeGreaterThan(10);
-    expect(curve.knee(0.5)).toBeLessThanOrEqual(10);
+    expect(curve.knee(0.97)).toBe(90);
+    expect(curve.knee(0.5)).toBe(10);
+    expect(stairs.knee(1)).toBe(6);
+  });
+
+  it("puts the knee at more rows where a task costs something besides its kernel", () => {
+    const curve = new CostCurve([
+      [1, 0.01],
+      [8, 0.08],
+      [64, 0.64],
+      [512, 5.12],
+    ]);
+    expect(curve.knee(0.97)).toBe(1);
+    expect(curve.knee(0.97, 0.012)).toBe(64);
+    expect(curve.knee(0.97, 0.12)).toBe(512);
   });
 
   it("must begin at one row", () => {

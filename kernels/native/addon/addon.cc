@@ -90,6 +90,14 @@ struct Values {
     return std::vector<float>(data, data + expected);
   }
 
+  std::vector<int32_t> integers(napi_value object, const char* name) const {
+    const napi_value value = property(object, name);
+    const int32_t* data = array<int32_t>(value, napi_int32_array, 0);
+    size_t length;
+    check(env, napi_get_typedarray_info(env, value, nullptr, &length, nullptr, nullptr, nullptr));
+    return std::vector<int32_t>(data, data + length);
+  }
+
   void set(napi_value object, const char* name, napi_value value) const {
     check(env, napi_set_named_property(env, object, name, value));
   }
@@ -348,12 +356,105 @@ napi_value close(napi_env env, napi_callback_info info) {
   });
 }
 
+struct OpenProgram {
+  std::vector<cellbatch::ProgramSpec::Port> inputs, outputs;
+  std::unique_ptr<cellbatch::Program> program;
+};
+
+std::vector<cellbatch::ProgramSpec::Port> readPorts(const Values& js, napi_value spec, const char* name) {
+  const std::vector<int32_t> numbers = js.integers(spec, name);
+  std::vector<cellbatch::ProgramSpec::Port> ports;
+  for (size_t i = 0; i + 1 < numbers.size(); i += 2) ports.push_back({numbers[i], numbers[i + 1]});
+  return ports;
+}
+
+cellbatch::Operation readOperation(const Values& js, napi_value spec) {
+  cellbatch::Operation one;
+  const int32_t kind = js.integer(spec, "kind");
+  checkRange("operation", &kind, 1, cellbatch::Operation::LstmGates + 1);
+  one.kind = static_cast<cellbatch::Operation::Kind>(kind);
+  const std::vector<int32_t> runs = js.integers(spec, "runs");
+  for (size_t i = 0; i + 4 < runs.size(); i += 5) one.runs.push_back({runs[i], runs[i + 1], runs[i + 2], runs[i + 3], runs[i + 4]});
+  if (one.kind != cellbatch::Operation::Dense) return one;
+  one.depth = js.integer(spec, "depth");
+  one.width = js.integer(spec, "width");
+  one.adds = js.flag(spec, "adds");
+  if (one.depth < 1 || one.width < 1) throw cellbatch::DeviceError("a product needs a matrix");
+  one.weights = js.floats(spec, "weights", static_cast<size_t>(one.depth) * one.width);
+  one.bias = one.adds ? std::vector<float>(one.width) : js.floats(spec, "bias", one.width);
+  return one;
+}
+
+/** openProgram({columns, inputs, outputs, operations, vectorBits}) -> {handle, bytes}; ports are pairs of column and width. */
+napi_value openProgram(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, [](const Values& js, napi_value* arguments) {
+    cellbatch::ProgramSpec spec;
+    spec.columns = js.integer(arguments[0], "columns");
+    spec.inputs = readPorts(js, arguments[0], "inputs");
+    spec.outputs = readPorts(js, arguments[0], "outputs");
+    const napi_value operations = js.property(arguments[0], "operations");
+    uint32_t count;
+    check(js.env, napi_get_array_length(js.env, operations, &count));
+    for (uint32_t i = 0; i < count; i++) {
+      napi_value one;
+      check(js.env, napi_get_element(js.env, operations, i, &one));
+      spec.operations.push_back(readOperation(js, one));
+    }
+    auto opened = std::make_unique<OpenProgram>();
+    opened->inputs = spec.inputs;
+    opened->outputs = spec.outputs;
+    opened->program = cellbatch::openProgram(spec, js.integer(arguments[0], "vectorBits"));
+    const napi_value result = js.object();
+    js.set(result, "bytes", static_cast<double>(opened->program->bytes()));
+    napi_value handle;
+    const auto free = [](napi_env, void* data, void*) { delete static_cast<OpenProgram*>(data); };
+    check(js.env, napi_create_external(js.env, opened.get(), free, nullptr, &handle));
+    opened.release();
+    js.set(result, "handle", handle);
+    return result;
+  });
+}
+
+/** runProgram(handle, rows, arrays): those of the inputs, then of the outputs. */
+napi_value runProgram(napi_env env, napi_callback_info info) {
+  return guarded<3>(env, info, [](const Values& js, napi_value* arguments) -> napi_value {
+    void* data;
+    check(js.env, napi_get_value_external(js.env, arguments[0], &data));
+    OpenProgram& opened = *static_cast<OpenProgram*>(data);
+    if (!opened.program) throw cellbatch::DeviceError("the program was closed");
+    const int rows = js.integer(arguments[1]);
+    uint32_t at = 0;
+    const auto take = [&](int width) {
+      napi_value array;
+      check(js.env, napi_get_element(js.env, arguments[2], at++, &array));
+      return js.array<float>(array, napi_float32_array, static_cast<size_t>(std::max(rows, 0)) * width);
+    };
+    std::vector<const float*> inputs;
+    std::vector<float*> outputs;
+    for (const auto& port : opened.inputs) inputs.push_back(take(port.width));
+    for (const auto& port : opened.outputs) outputs.push_back(take(port.width));
+    opened.program->run(rows, inputs.data(), outputs.data());
+    return nullptr;
+  });
+}
+
+/** closeProgram(handle): gives its memory back at once. */
+napi_value closeProgram(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, [](const Values& js, napi_value* arguments) -> napi_value {
+    void* data;
+    check(js.env, napi_get_value_external(js.env, arguments[0], &data));
+    static_cast<OpenProgram*>(data)->program.reset();
+    return nullptr;
+  });
+}
+
 napi_value initialise(napi_env env, napi_value exports) {
   const struct {
     const char* name;
     napi_callback call;
   } functions[] = {{"status", status}, {"open", open}, {"reserve", reserve}, {"run", run},
-                   {"clear", clear},   {"read", read}, {"write", write},   {"close", close}, {"freeze", freeze}};
+                   {"clear", clear},   {"read", read}, {"write", write},   {"close", close}, {"freeze", freeze},
+                   {"openProgram", openProgram}, {"runProgram", runProgram}, {"closeProgram", closeProgram}};
   for (const auto& [name, call] : functions) {
     napi_value function;
     if (napi_create_function(env, name, NAPI_AUTO_LENGTH, call, nullptr, &function) != napi_ok) return nullptr;

@@ -14,9 +14,11 @@
 namespace cellbatch {
 namespace {
 #include "cpu.h"
+#include "program.h"
 }  // namespace
 
 std::unique_ptr<Device> openCpu512(const Model &model) { return std::make_unique<Cpu>(model); }
+std::unique_ptr<Program> openProgram512(const ProgramSpec &spec) { return std::make_unique<CpuProgram>(spec); }
 
 }  // namespace cellbatch
 #endif

@@ -111,6 +111,45 @@ void stepByStep(const Task& task, const Cell& cell, const Places& places, Run ru
   }
 }
 
+/** Columns of a row that an operation takes and gives; which of them mean something depends on its kind. */
+struct Run {
+  int32_t from, step, count, to, other;
+};
+
+/**
+ * What is done to each row of a task, on its columns. A move copies `count` values, `step` apart. A product multiplies `count` values
+ * with as many rows of its matrix, from `other` on, for `width` values. Functions of two take the second from `other`. The gates of
+ * an LSTM of `count` units are `[i, o, f, g]` at `from`, its cell state at `other`; its states `[h, c]` go to `to`.
+ */
+struct Operation {
+  enum Kind : int32_t { Move, Dense, Relu, Sigmoid, Tanh, Square, Root, Add, Subtract, Multiply, LstmGates };
+  Kind kind = Move;
+  std::vector<Run> runs;
+  /** Of a product: `[depth, width]`, and what is added, unless it adds to what is there. */
+  int depth = 0, width = 0;
+  bool adds = false;
+  std::vector<float> weights, bias;
+};
+
+/** A step as operations on rows of `columns` values. */
+struct ProgramSpec {
+  struct Port {
+    int32_t column, width;
+  };
+  int columns = 0;
+  std::vector<Port> inputs, outputs;
+  std::vector<Operation> operations;
+};
+
+class Program {
+ public:
+  virtual ~Program() = default;
+  /** Of weights and of what a task needs. */
+  virtual size_t bytes() const = 0;
+  /** `[rows, width]` each, in the order of the ports. */
+  virtual void run(int rows, const float* const* inputs, float* const* outputs) = 0;
+};
+
 struct DeviceError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -134,6 +173,7 @@ std::unique_ptr<Device> openCuda(const Model& model, int card);
 int cpuVectorBits();
 /** `vectorBits` 0 takes the widest. */
 std::unique_ptr<Device> openCpu(const Model& model, int vectorBits);
+std::unique_ptr<Program> openProgram(const ProgramSpec& spec, int vectorBits);
 std::unique_ptr<Device> openReference(const Model& model);
 
 }  // namespace cellbatch

@@ -16,6 +16,13 @@ struct Vector {
   Vector operator-(Vector o) const { return {_mm256_sub_ps(v, o.v)}; }
   Vector operator*(Vector o) const { return {_mm256_mul_ps(v, o.v)}; }
   void store(float *to) const { _mm256_storeu_ps(to, v); }
+  /** Of the lanes only the first `count`, if that is fewer than there are. */
+  void storeFirst(float *to, int count) const {
+    if (count >= LANES) return store(to);
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_maskstore_ps(to, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes), v);
+  }
+  Vector root() const { return {_mm256_sqrt_ps(v)}; }
   static Vector min(Vector a, Vector b) { return {_mm256_min_ps(a.v, b.v)}; }
   static Vector max(Vector a, Vector b) { return {_mm256_max_ps(a.v, b.v)}; }
   Vector rounded() const { return {_mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }

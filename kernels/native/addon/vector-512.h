@@ -16,6 +16,12 @@ struct Vector {
   Vector operator-(Vector o) const { return {_mm512_sub_ps(v, o.v)}; }
   Vector operator*(Vector o) const { return {_mm512_mul_ps(v, o.v)}; }
   void store(float *to) const { _mm512_storeu_ps(to, v); }
+  /** Of the lanes only the first `count`, if that is fewer than there are. */
+  void storeFirst(float *to, int count) const {
+    if (count >= LANES) store(to);
+    else _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), v);
+  }
+  Vector root() const { return {_mm512_sqrt_ps(v)}; }
   static Vector min(Vector a, Vector b) { return {_mm512_min_ps(a.v, b.v)}; }
   static Vector max(Vector a, Vector b) { return {_mm512_max_ps(a.v, b.v)}; }
   Vector rounded() const { return {_mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
