@@ -1,19 +1,18 @@
 // N-API glue: numbers and buffers in, buffers out. Everything that decides is in TypeScript; see ../load.ts for the types.
-#define NAPI_VERSION 8
-#include <node_api.h>
-
 #include <algorithm>
 
-#include "device.h"
+#include "spec-js.h"
 
 namespace {
 
 using cellbatch::Cell;
+using cellbatch::check;
 using cellbatch::Device;
-using cellbatch::Kind;
+using cellbatch::guarded;
 using cellbatch::Model;
 using cellbatch::Places;
 using cellbatch::Task;
+using cellbatch::Values;
 
 /** Lives until the handle and all buffers that point into it are collected. */
 struct Session {
@@ -26,107 +25,6 @@ struct Session {
 using Shared = std::shared_ptr<Session>;
 
 void release(napi_env, void*, void* shared) { delete static_cast<Shared*>(shared); }
-
-/** Thrown once an exception is pending in JavaScript. */
-struct Pending {};
-
-void check(napi_env env, napi_status status) {
-  if (status == napi_ok) return;
-  bool pending = false;
-  napi_is_exception_pending(env, &pending);
-  if (!pending) napi_throw_error(env, "ERR_NATIVE", "the native addon was called with what it does not expect");
-  throw Pending{};
-}
-
-struct Values {
-  napi_env env;
-
-  napi_value property(napi_value object, const char* name) const {
-    napi_value value;
-    check(env, napi_get_named_property(env, object, name, &value));
-    return value;
-  }
-
-  int32_t integer(napi_value value) const {
-    int32_t number;
-    check(env, napi_get_value_int32(env, value, &number));
-    return number;
-  }
-
-  int32_t integer(napi_value object, const char* name) const { return integer(property(object, name)); }
-
-  bool flag(napi_value object, const char* name) const {
-    bool value;
-    check(env, napi_get_value_bool(env, property(object, name), &value));
-    return value;
-  }
-
-  std::string text(napi_value value) const {
-    size_t length = 0;
-    check(env, napi_get_value_string_utf8(env, value, nullptr, 0, &length));
-    std::string text(length, '\0');
-    check(env, napi_get_value_string_utf8(env, value, text.data(), length + 1, &length));
-    return text;
-  }
-
-  template <typename T>
-  T* array(napi_value value, napi_typedarray_type expected, size_t least) const {
-    napi_typedarray_type type;
-    size_t length;
-    void* data;
-    check(env, napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr));
-    if (type != expected || length < least) {
-      const std::string message = "an array of " + std::to_string(length) + " values came where at least " +
-                                  std::to_string(least) + " of another type may be read";
-      napi_throw_range_error(env, "ERR_NATIVE", message.c_str());
-      throw Pending{};
-    }
-    return static_cast<T*>(data);
-  }
-
-  std::vector<float> floats(napi_value object, const char* name, size_t expected) const {
-    const napi_value value = property(object, name);
-    const float* data = array<float>(value, napi_float32_array, expected);
-    return std::vector<float>(data, data + expected);
-  }
-
-  void set(napi_value object, const char* name, napi_value value) const {
-    check(env, napi_set_named_property(env, object, name, value));
-  }
-
-  void set(napi_value object, const char* name, const std::string& text) const {
-    napi_value value;
-    check(env, napi_create_string_utf8(env, text.data(), text.size(), &value));
-    set(object, name, value);
-  }
-
-  void set(napi_value object, const char* name, double number) const {
-    napi_value value;
-    check(env, napi_create_double(env, number, &value));
-    set(object, name, value);
-  }
-
-  napi_value object() const {
-    napi_value value;
-    check(env, napi_create_object(env, &value));
-    return value;
-  }
-};
-
-/** Calls `body` with the arguments, and turns what it throws into an exception of JavaScript. */
-template <size_t Count, typename Body>
-napi_value guarded(napi_env env, napi_callback_info info, Body body) {
-  try {
-    napi_value arguments[Count > 0 ? Count : 1];
-    size_t count = Count;
-    check(env, napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr));
-    return body(Values{env}, arguments);
-  } catch (const Pending&) {
-  } catch (const std::exception& error) {
-    napi_throw_error(env, "ERR_NATIVE", error.what());
-  }
-  return nullptr;
-}
 
 Session& sessionOf(napi_env env, napi_value handle) {
   void* data;
@@ -150,28 +48,6 @@ void checkRange(const char* what, const int32_t* values, size_t length, int coun
     throw cellbatch::DeviceError(std::string(what) + " " + std::to_string(values[i]) + " is not 0 to " +
                                  std::to_string(count - 1));
   }
-}
-
-Cell readCell(const Values& js, napi_value spec, int hidden) {
-  Cell cell;
-  cell.kind = static_cast<Kind>(js.integer(spec, "kind"));
-  cell.hidden = hidden;
-  cell.reads = js.integer(spec, "reads");
-  cell.writes = js.flag(spec, "writes");
-  cell.input = js.integer(spec, "input");
-  cell.symbols = js.integer(spec, "symbols");
-  cell.classes = js.integer(spec, "classes");
-  const size_t width = static_cast<size_t>(cell.gates()) * hidden;
-  if (cell.symbols > 0) cell.table = js.floats(spec, "table", width * cell.symbols);
-  if (cell.symbols == 0) cell.bias = js.floats(spec, "bias", width);
-  if (cell.input > 0) cell.inputWeights = js.floats(spec, "inputWeights", width * cell.input);
-  cell.stateWeights = js.floats(spec, "stateWeights", width * cell.reads * hidden);
-  if (cell.kind == Kind::Gru) cell.stateBias = js.floats(spec, "stateBias", width);
-  if (cell.classes > 0) {
-    cell.headWeights = js.floats(spec, "headWeights", static_cast<size_t>(cell.classes) * hidden);
-    cell.headBias = js.floats(spec, "headBias", cell.classes);
-  }
-  return cell;
 }
 
 template <typename T>
@@ -216,36 +92,29 @@ napi_value open(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, [](const Values& js, napi_value* arguments) {
     const napi_value spec = arguments[0];
     const Shared session = std::make_shared<Session>();
-    Model& model = session->model;
-    model.hidden = js.integer(spec, "hidden");
-    model.maxBatch = js.integer(spec, "maxBatch");
+    cellbatch::Opened opened = cellbatch::openDevice(js, spec);
+    session->model = std::move(opened.model);
+    session->device = std::move(opened.device);
+    const Model& model = session->model;
     const napi_value cells = js.property(spec, "cells");
-    uint32_t count;
-    check(js.env, napi_get_array_length(js.env, cells, &count));
-    std::vector<napi_value> specs(count);
-    for (uint32_t i = 0; i < count; i++) {
-      check(js.env, napi_get_element(js.env, cells, i, &specs[i]));
-      model.cells.push_back(readCell(js, specs[i], model.hidden));
-    }
-    const std::string device = js.text(js.property(spec, "device"));
-    if (device == "cuda") session->device = cellbatch::openCuda(model, js.integer(spec, "card"));
-    else if (device == "cpu") session->device = cellbatch::openCpu(model, js.integer(spec, "vectorBits"));
-    else session->device = cellbatch::openReference(model);
+    const size_t count = model.cells.size();
     napi_value places;
     check(js.env, napi_create_array(js.env, &places));
     session->places.resize(count);
     for (uint32_t i = 0; i < count; i++) {
       const Cell& cell = model.cells[i];
+      napi_value cellSpec;
+      check(js.env, napi_get_element(js.env, cells, i, &cellSpec));
       const napi_value of = js.object();
       Places& at = session->places[i];
       const size_t rows = model.maxBatch;
       if (cell.symbols > 0 || cell.input > 0) {
         place(js, of, "input", session, cell.symbols > 0 ? rows : rows * cell.input, at.input);
       }
-      if (js.flag(specs[i], "givesH")) place(js, of, "h", session, rows * model.hidden, at.h);
-      if (js.flag(specs[i], "givesC")) place(js, of, "c", session, rows * model.hidden, at.c);
-      if (js.flag(specs[i], "givesLogits")) place(js, of, "logits", session, rows * cell.classes, at.logits);
-      if (js.flag(specs[i], "givesToken")) place(js, of, "token", session, rows, at.token);
+      if (js.flag(cellSpec, "givesH")) place(js, of, "h", session, rows * model.hidden, at.h);
+      if (js.flag(cellSpec, "givesC")) place(js, of, "c", session, rows * model.hidden, at.c);
+      if (js.flag(cellSpec, "givesLogits")) place(js, of, "logits", session, rows * cell.classes, at.logits);
+      if (js.flag(cellSpec, "givesToken")) place(js, of, "token", session, rows, at.token);
       check(js.env, napi_set_element(js.env, places, i, of));
     }
     const napi_value result = js.object();
