@@ -1,6 +1,7 @@
 // N-API glue: numbers and buffers in, buffers out. Everything that decides is in TypeScript; see ../load.ts for the types.
 #include <algorithm>
 
+#include "engine/engine-js.h"
 #include "spec-js.h"
 
 namespace {
@@ -223,10 +224,16 @@ napi_value initialise(napi_env env, napi_value exports) {
     napi_callback call;
   } functions[] = {{"status", status}, {"open", open}, {"reserve", reserve}, {"run", run},
                    {"clear", clear},   {"read", read}, {"write", write},   {"close", close}, {"freeze", freeze}};
-  for (const auto& [name, call] : functions) {
-    napi_value function;
-    if (napi_create_function(env, name, NAPI_AUTO_LENGTH, call, nullptr, &function) != napi_ok) return nullptr;
-    if (napi_set_named_property(env, exports, name, function) != napi_ok) return nullptr;
+  try {
+    const Values js{env};
+    for (const auto& [name, call] : functions) {
+      napi_value function;
+      check(env, napi_create_function(env, name, NAPI_AUTO_LENGTH, call, nullptr, &function));
+      js.set(exports, name, function);
+    }
+    cellbatch::addEngineFunctions(js, exports);
+  } catch (const cellbatch::Pending&) {
+    return nullptr;
   }
   return exports;
 }

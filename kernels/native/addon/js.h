@@ -38,11 +38,13 @@ struct Values {
 
   int32_t integer(napi_value object, const char* name) const { return integer(property(object, name)); }
 
-  bool flag(napi_value object, const char* name) const {
-    bool value;
-    check(env, napi_get_value_bool(env, property(object, name), &value));
-    return value;
+  bool boolean(napi_value value) const {
+    bool truth;
+    check(env, napi_get_value_bool(env, value, &truth));
+    return truth;
   }
+
+  bool flag(napi_value object, const char* name) const { return boolean(property(object, name)); }
 
   std::string text(napi_value value) const {
     size_t length = 0;
