@@ -34,7 +34,8 @@ const file = resolve(folder, "cellbatch.node");
 // Next to the program that runs this, as Node's own releases have them.
 const headers = resolve(process.execPath, "../../include/node");
 const common = [`-I${headers}`, "-std=c++17", "-O3", "-shared", "-DNODE_GYP_MODULE_NAME=cellbatch", "-o", file];
-const sources = ["addon.cc", "cpu.cc", "cpu-256.cc", "cpu-512.cc", "reference.cc"].map((name) => resolve(addon, name));
+const sources = ["addon.cc", "cpu.cc", "cpu-256.cc", "cpu-512.cc", "reference.cc", "program-js.cc", "spec-js.cc",
+  "engine/commands.cc", "engine/engine-js.cc", "engine/sampling.cc", "engine/stepper.cc", "engine/submissions.cc"].map((name) => resolve(addon, name));
 
 mkdirSync(folder, { recursive: true });
 const hasCuda = !options["without-cuda"] && run(options.nvcc, ["--version"]).status === 0;

@@ -3,15 +3,9 @@ import { Fault } from "../../src/core/faults.ts";
 import { type Kernel, type KernelFactory, type KernelTask, stateLayout, type Values } from "../kernel.ts";
 import { rowsAreIndependent } from "../row-check.ts";
 import { canRunNatively, nativeCell } from "./cells.ts";
-import { type DeviceSpec, type Handle, loadNative, type Native, nativeStatus } from "./load.ts";
+import { type DeviceChoice, type Handle, type Native, nativeFor } from "./load.ts";
 
-export interface NativeOptions {
-  /** What computes: the processor's vectors, a GPU, or plain C++ with float64 sums, for tests. */
-  readonly device: DeviceSpec["device"];
-  /** Number of the GPU. @default 0 */
-  readonly card?: number;
-  /** Of the CPU: 512 or 256. @default the widest that there are */
-  readonly vectorBits?: 256 | 512;
+export interface NativeOptions extends DeviceChoice {
   /** Most rows times steps of one task; 1 or more. @default 256 */
   readonly maxBatch?: number;
 }
@@ -23,17 +17,7 @@ export interface NativeOptions {
  */
 export function createNativeKernel(options: NativeOptions): KernelFactory {
   return async (cells) => {
-    const native = loadNative();
-    const { reason, message, vectorBits } = nativeStatus();
-    if (!native || (options.device === "cuda" && reason !== "ok"))
-      throw new Fault("MODEL_NOT_READY", message);
-    if (options.device === "cpu" && vectorBits < (options.vectorBits ?? 1)) {
-      throw new Fault(
-        "MODEL_NOT_READY",
-        `this processor has vectors of ${vectorBits} bits, the native kernel needs ${options.vectorBits ?? 256}`,
-      );
-    }
-    const kernel = new NativeKernel(native, cells, options);
+    const kernel = new NativeKernel(nativeFor(options), cells, options);
     kernel.rowsAreIndependent = await rowsAreIndependent(kernel);
     return kernel;
   };

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
+import { Fault } from "../../src/core/faults.ts";
 
 /** The addon in `addon/`. Every function but `status` throws an `Error` where the device fails. */
 export interface Native {
@@ -19,6 +20,16 @@ export interface Native {
   /** Arrays of the inputs, then of the outputs, `[rows, width]` each. */
   runProgram(handle: ProgramHandle, rows: number, arrays: readonly Float32Array[]): void;
   closeProgram(handle: ProgramHandle): void;
+
+  /** Calls `wake` once for each submission that `wakes`, in their order, and once more when the device fails. */
+  openEngine(spec: EngineSpec, wake: () => void): OpenedEngine;
+  /** Copies `count` words, and returns before they are looked at but for what is refused. */
+  submitEngine(handle: EngineHandle, words: Int32Array, count: number, steps: number, wakes: boolean): void;
+  /** Whether a wake that is to come keeps the process alive. */
+  holdEngine(handle: EngineHandle, holds: boolean): void;
+  /** Empty where the device did not fail. */
+  engineFailure(handle: EngineHandle): string;
+  closeEngine(handle: EngineHandle): void;
 }
 
 export type ProgramHandle = object & { readonly brand: "program" };
@@ -43,8 +54,17 @@ export interface ProgramSpec {
 /** A device with a model's weights; kept alive by the buffers that belong to it. */
 export type Handle = object & { readonly brand: "device" };
 
+/** Which device computes. */
+export interface DeviceChoice {
+  /** The processor's vectors, a GPU, or plain C++ with float64 sums, for tests. */
+  readonly device: DeviceSpec["device"];
+  /** Number of the GPU. @default 0 */
+  readonly card?: number;
+  /** Of the CPU: 512 or 256. @default the widest that there are */
+  readonly vectorBits?: 256 | 512;
+}
+
 export interface DeviceSpec {
-  /** `reference` is plain C++ with float64 sums. */
   readonly device: "cpu" | "cuda" | "reference";
   /** Number of the GPU. */
   readonly card: number;
@@ -53,6 +73,25 @@ export interface DeviceSpec {
   readonly hidden: number;
   readonly maxBatch: number;
   readonly cells: readonly NativeCell[];
+}
+
+/** As `Room` in `addon/engine/commands.h` has it; `entries` of the ring are a power of two, at least `slots`. */
+export interface EngineSpec extends DeviceSpec {
+  readonly slots: number;
+  readonly rows: number;
+  readonly treeSlots: number;
+  readonly tokens: number;
+  readonly entries: number;
+}
+
+export type EngineHandle = object & { readonly brand: "engine" };
+
+/** Memory that the device writes and JavaScript reads; see `addon/engine/board.h`. */
+export interface OpenedEngine {
+  readonly handle: EngineHandle;
+  readonly ring: ArrayBuffer;
+  readonly outputs: ArrayBuffer;
+  readonly tokens: ArrayBuffer;
 }
 
 /** A cell as `addon/device.h` has it; arrays may be empty where the cell has no such thing. */
@@ -118,6 +157,20 @@ export interface NativeStatus {
 /** The addon: the prebuilt file of the package, else the one that `npm run build:native` made. Undefined where neither loads. */
 export function loadNative(): Native | undefined {
   return find().native;
+}
+
+/** The addon, for a device that is there; else throws MODEL_NOT_READY with what to do. */
+export function nativeFor({ device, vectorBits: wanted }: DeviceChoice): Native {
+  const native = loadNative();
+  const { reason, message, vectorBits } = nativeStatus();
+  if (!native || (device === "cuda" && reason !== "ok")) throw new Fault("MODEL_NOT_READY", message);
+  if (device === "cpu" && vectorBits < (wanted ?? 1)) {
+    throw new Fault(
+      "MODEL_NOT_READY",
+      `this processor has vectors of ${vectorBits} bits, the native kernel needs ${wanted ?? 256}`,
+    );
+  }
+  return native;
 }
 
 /** Never throws. */

@@ -3,9 +3,8 @@ import { canRunNatively } from "../../kernels/native/cells.ts";
 import { createNativeKernel } from "../../kernels/native/kernel.ts";
 import { loadNative, nativeStatus } from "../../kernels/native/load.ts";
 import { ReferenceKernel } from "../../kernels/reference/reference.ts";
-import type { CellSpec } from "../../src/core/cell.ts";
 import { contractCells, kernelContract } from "../contracts/kernel.ts";
-import { lstmCell, noise } from "../fixtures/models.ts";
+import { gruCell, lstmCell } from "../fixtures/models.ts";
 
 const cells = contractCells.filter(canRunNatively);
 const native = loadNative();
@@ -48,7 +47,7 @@ if (native) {
     const cells = [
       lstmCell("tokens", { hidden, input: 19, symbols: 11, classes: 21 }),
       lstmCell("vectors", { hidden, input: 19 }),
-      gru("gru", hidden, 19),
+      gruCell("gru", hidden, 19),
     ];
     const devices = ([256, 512] as const).filter((bits) => bits <= vectorBits);
 
@@ -126,29 +125,3 @@ if (reason === "ok") {
     cells,
   });
 } else it.skip(`the CUDA kernel: ${message}`, () => {});
-
-function gru(name: string, hidden: number, input: number): CellSpec {
-  const matrix = (columns: number, seed: number) => ({
-    rows: 3 * hidden,
-    columns,
-    data: noise(3 * hidden * columns, seed),
-  });
-  return {
-    name,
-    inputs: [{ name: "x", dtype: "float32", shape: [input] }],
-    reads: 1,
-    writes: true,
-    states: [{ name: "h", shape: [hidden] }],
-    outputs: [{ name: "h", dtype: "float32", shape: [hidden] }],
-    body: {
-      kind: "gru",
-      weights: {
-        hidden,
-        inputWeights: matrix(input, 1),
-        stateWeights: matrix(hidden, 2),
-        inputBias: noise(3 * hidden, 3),
-        stateBias: noise(3 * hidden, 4),
-      },
-    },
-  };
-}
