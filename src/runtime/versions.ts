@@ -2,7 +2,7 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import { Fault } from "../core/faults.ts";
 import type { CellInfo, ModelSource, NumberedSource } from "../engine/load.ts";
 import type { ServedModel } from "./served-model.ts";
-import type { ModelInfo } from "./types.ts";
+import type { BufferChange, ModelInfo } from "./types.ts";
 import { inputSpecs, outputSpecs } from "./values.ts";
 
 /** One version of a model, from the beginning of its load until nothing of it is left. */
@@ -13,6 +13,8 @@ export interface Version extends NumberedSource {
   active: number;
   /** Called when the last one ends, while somebody waits for that. */
   onIdle: (() => void) | undefined;
+  /** Those that were set, for engines that are started again. */
+  buffers?: BufferChange;
 }
 
 /** All versions of all models of a runtime, and which of them new requests get. */
@@ -23,6 +25,10 @@ export class Versions {
   readonly #cells = new Map<number, readonly CellInfo[]>();
   /** By name, newest first. */
   readonly #ready = new Map<string, readonly Version[]>();
+
+  [Symbol.iterator](): Iterator<Version> {
+    return this.#all.values();
+  }
 
   /** All that an engine which starts has to load. */
   get wanted(): readonly NumberedSource[] {
@@ -151,6 +157,20 @@ function withoutTexts(source: ModelSource): ModelSource {
   if (!("definition" in source)) return source;
   const { text: _, ...definition } = source.definition;
   return { definition };
+}
+
+/** Resolves once no request is with a version, or after `ms`. */
+export function idle(version: Version, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    if (version.active === 0) return resolve();
+    const end = () => {
+      clearTimeout(timer);
+      version.onIdle = undefined;
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    version.onIdle = end;
+  });
 }
 
 /** Whether `a` is newer (above 0) or older than `b`: digits count as numbers, so that 10 comes after 9. */

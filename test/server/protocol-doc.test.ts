@@ -67,9 +67,11 @@ describe("docs/protocol.md", () => {
 
   it("shows a state as it is packed", () => {
     const [state] = block("state");
-    const demo = { ...listenerModel(), name: "demo", version: "1" };
+    const { cells, ...listener } = listenerModel();
+    const states = [{ name: "h", shape: [2] }];
+    const demo = { ...listener, name: "demo", version: "1", cells: [{ ...cells[0]!, states }] };
     expect(packState(demo, Float32Array.of(1.5, -2))).toBe(state);
-    expect([...unpackState(demo, state!, 2)]).toEqual([1.5, -2]);
+    expect([...unpackState(demo, state!)]).toEqual([1.5, -2]);
   });
 
   it("lists every code with its statuses", () => {
