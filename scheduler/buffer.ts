@@ -10,6 +10,17 @@ export interface BufferSettings {
   readonly sizes: readonly [from: number, to: number];
 }
 
+/** Buffers that each take the sizes above those of the one before, up to their own bound; the last may have none. */
+export function bySize(
+  buffers: readonly { readonly upTo?: number; readonly maxBatch: number; readonly timeoutMs: number }[],
+): BufferSettings[] {
+  return buffers.map(({ upTo, maxBatch, timeoutMs }, i) => ({
+    maxBatch,
+    timeoutMs,
+    sizes: [i === 0 ? 0 : buffers[i - 1]!.upTo! + 1, upTo === undefined ? Infinity : upTo + 1],
+  }));
+}
+
 export interface BufferSetOptions {
   /**
    * Which of several due buffers goes first: the one with most requests (most throughput, but under overload a rare size may

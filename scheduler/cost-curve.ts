@@ -1,17 +1,17 @@
 /** Measured time of one batched cell against its rows. Never assumed to be monotone per row. */
 export class CostCurve {
+  /** What was measured: `[rows, milliseconds]`, ascending. */
+  readonly points: readonly (readonly [number, number])[];
   /** Index is the rows; 0 at index 0. */
   readonly #ms: Float64Array;
   /** Index is the ready rows; how many of them to run. */
   readonly #cut: Int32Array;
-  /** The rows that were measured, ascending. */
-  readonly #measured: readonly number[];
 
   /** `points` are `[rows, milliseconds]`, ascending in rows, the first at 1 row; between them time is a straight line. */
   constructor(points: readonly (readonly [number, number])[]) {
     const most = points.at(-1)?.[0] ?? 0;
     if (points[0]?.[0] !== 1) throw new RangeError(`a cost curve begins at 1 row, not ${points[0]?.[0]}`);
-    this.#measured = points.map(([rows]) => rows);
+    this.points = points;
     this.#ms = new Float64Array(most + 1);
     points.forEach(([rows, ms], i) => {
       const [fromRows, fromMs] = points[i - 1] ?? [0, ms];
@@ -55,8 +55,8 @@ export class CostCurve {
    */
   knee(share: number, overheadMs = 0): number {
     const rate = (rows: number) => rows / (this.#ms[rows]! + overheadMs);
-    const best = Math.max(...this.#measured.map(rate));
-    return this.#measured.find((rows) => rate(rows) >= share * best) ?? this.maxRows;
+    const best = Math.max(...this.points.map(([rows]) => rate(rows)));
+    return this.points.find(([rows]) => rate(rows) >= share * best)?.[0] ?? this.maxRows;
   }
 }
 

@@ -34,6 +34,7 @@ const arrows: Record<string, readonly string[]> = {
     "models",
     "scheduler",
   ],
+  "src/replay": ["src/core", "scheduler", "planner"],
   "src/verify": ["src/core", "src/engine", "kernels", "models"],
   "src/cli": [
     "src/adapt",
@@ -43,6 +44,7 @@ const arrows: Record<string, readonly string[]> = {
     "src/functions",
     "src/load",
     "src/plot",
+    "src/replay",
     "src/runtime",
     "src/repository",
     "src/server",

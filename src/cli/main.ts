@@ -13,6 +13,7 @@ import { loadCommand } from "./load-command.ts";
 import { listModels } from "./models.ts";
 import { planCommand } from "./plan-command.ts";
 import { profileCommand } from "./profile-command.ts";
+import { replayCommand } from "./replay-command.ts";
 import { addRepositoryOptions } from "./repository-options.ts";
 import { runModel } from "./run.ts";
 import type { ServeOptions } from "./serve.ts";
@@ -96,7 +97,10 @@ addRepositoryOptions(program.command("serve"))
     "plan again when requests come at another rate than the plan is for; needs --profile",
     false,
   )
-  .option("--record <file>", "add the time and size of each request to a trace")
+  .option(
+    "--record <file>",
+    "add when requests come, how large they are and every batch to a recording, for 'cellbatch replay' and 'cellbatch plan'; no user data",
+  )
   .option(
     "--log-inputs",
     "with --log-level debug, log what requests are asked with and why they were refused; user data",
@@ -207,6 +211,7 @@ program.addCommand(profileCommand());
 program.addCommand(benchCommand());
 program.addCommand(loadCommand());
 program.addCommand(traceCommand());
+program.addCommand(replayCommand());
 program.addCommand(simulateCommand());
 program.addCommand(planCommand());
 program.addCommand(gatewayCommand(version()));

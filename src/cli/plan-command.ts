@@ -6,8 +6,8 @@ import { parseProfile } from "../core/profile.ts";
 import { integerList } from "./integers.ts";
 import { goalOf, positive } from "./numbers.ts";
 import type { Drawn, Planned, PlanOptions } from "./plan-result.ts";
+import { readTrace } from "./read-trace.ts";
 import { table } from "./table.ts";
-import { readTrace } from "./trace-command.ts";
 
 const SEARCHES: readonly SearchName[] = ["descent", "exhaustive", "bayes"];
 

@@ -68,6 +68,7 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
     ...(provider === undefined ? {} : { providers: provider }),
     ...(kernel === undefined ? {} : { kernel }),
     ...(maxBatch === undefined ? {} : { maxBatch }),
+    ...(options.record === undefined ? {} : { record: options.record }),
   });
   const decisions: Decision[] = [];
   const decided = (decision: Decision) => {

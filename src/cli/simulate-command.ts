@@ -3,8 +3,8 @@ import { Command } from "commander";
 import { parseProfile } from "../core/profile.ts";
 import { integerList } from "./integers.ts";
 import { positive } from "./numbers.ts";
+import { readTrace } from "./read-trace.ts";
 import { table } from "./table.ts";
-import { readTrace } from "./trace-command.ts";
 
 interface SimulateOptions {
   readonly profile: string;

@@ -2,10 +2,10 @@ import { spawn } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { Command, Option } from "commander";
-import { parseTrace, type Trace } from "../../planner/trace.ts";
 import { Fault } from "../core/faults.ts";
 import { integerList } from "./integers.ts";
 import { positive } from "./numbers.ts";
+import { readTrace } from "./read-trace.ts";
 import { table } from "./table.ts";
 
 /** `cellbatch trace`: record, make, fit and look at arrivals of requests. */
@@ -14,9 +14,9 @@ export function traceCommand(): Command {
   command
     .command("record")
     .description(
-      "serve, and write when each request came and how large it was; needs no change of the clients",
+      "serve with --record: write when each request came, how large it was and what was decided; needs no change of the clients",
     )
-    .argument("<file>", "trace to write; requests are added to its end")
+    .argument("<file>", "recording to write, which is a trace too; a recording that is there goes on")
     .argument("[options...]", "options of 'cellbatch serve', after --")
     .action(record);
   command
@@ -50,18 +50,6 @@ export function traceCommand(): Command {
     .option("--max-gap <seconds>", "longest time without a request that is believed", positive, 600)
     .action(show);
   return command;
-}
-
-/** Reads a trace file, and says which one is wrong. */
-export async function readTrace(file: string, maxGapSeconds = Number.POSITIVE_INFINITY): Promise<Trace> {
-  const text = await readFile(file, "utf8").catch((cause: Error) => {
-    throw new Fault("INVALID_REQUEST", `trace ${file} cannot be read: ${cause.message}`, { cause });
-  });
-  try {
-    return parseTrace(text, { maxGapMs: maxGapSeconds * 1000 });
-  } catch (cause) {
-    throw new Fault("INVALID_REQUEST", `${file}: ${(cause as Error).message}`, { cause });
-  }
 }
 
 /** Serves in a process of its own, so that `serve` has all of its options, and ends as it ends. */

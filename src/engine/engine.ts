@@ -11,6 +11,7 @@ import type { BeamSearch } from "./beam.ts";
 import type { ChainPlan } from "./chain-plan.ts";
 import { Chains } from "./chains.ts";
 import { refuseImpossible } from "./deadline.ts";
+import type { DecisionLog } from "./decision-log.ts";
 import { checkInput, RequestGraph, runsBefore } from "./graph.ts";
 import { GraphLane, GraphRequest, writeGraphAnswer } from "./graph-lane.ts";
 import { LightRequests } from "./light-requests.ts";
@@ -20,6 +21,7 @@ import type { LoadedModel } from "./model.ts";
 import type { RunOutput } from "./outputs.ts";
 import { PacketReader, PacketWriter } from "./packet.ts";
 import { CHAIN, LOUD, QuietRuns, TREE } from "./quiet.ts";
+import { RecordedScheduler } from "./recorded-scheduler.ts";
 import { EngineRun, type Found, type Kept, Request, type SessionRun, type Waypoint } from "./request.ts";
 import { advance, likeliest, sample, uniformOf } from "./sampling.ts";
 import { heldValues, valuesOf } from "./series.ts";
@@ -32,6 +34,8 @@ export interface EngineSettings {
   readonly models: readonly (LoadedModel | GraphLane)[];
   readonly policy: Policy;
   readonly clock: Clock;
+  /** Where decisions are written down. @default they are not */
+  readonly log?: DecisionLog;
 }
 
 /** One device: takes commands, runs one batched cell at a time, and says what came of it. */
@@ -78,18 +82,22 @@ export class Engine {
   #isLanesTurn = false;
   /** There while somebody watches. */
   #watch: StepWatch | undefined;
+  readonly #log: DecisionLog | undefined;
 
-  constructor({ models, policy, clock }: EngineSettings) {
+  constructor({ models, policy, clock, log }: EngineSettings) {
     this.#clock = clock;
-    this.#scheduler = new Scheduler({ types: [], policy });
+    this.#log = log;
+    this.#scheduler = log ? new RecordedScheduler({ policy }, log) : new Scheduler({ types: [], policy });
     models.forEach((model, number) => this.add(number, model));
   }
 
   /** Takes in a model; requests name it by `number`, which no other has. */
   add(number: number, model: LoadedModel | GraphLane): void {
     this.#models[number] = model;
-    if (model instanceof GraphLane) this.#lanes = [...this.#lanes, model];
-    else {
+    if (model instanceof GraphLane) {
+      this.#lanes = [...this.#lanes, model];
+      if (this.#log) model.record(this.#log, number);
+    } else {
       model.firstType = this.#scheduler.addTypes(model.types.map((type) => ({ ...type, family: number })));
       model.types.forEach((_, cell) => {
         this.#modelOf[model.firstType + cell] = model;
@@ -165,6 +173,7 @@ export class Engine {
 
   /** Runs one task; answers whether there was one. A promise where the kernel is asynchronous. */
   step(): boolean | Promise<boolean> {
+    this.#log?.flushIfDue();
     this.#expire();
     // Cells and whole requests take turns where both wait.
     this.#isLanesTurn = !this.#isLanesTurn && this.#lanes.length > 0;
@@ -201,6 +210,7 @@ export class Engine {
   }
 
   async dispose(): Promise<void> {
+    this.#log?.close();
     for (const model of this.#models) await (model instanceof GraphLane ? model : model?.kernel)?.dispose();
   }
 
@@ -231,6 +241,7 @@ export class Engine {
     };
     const done = (outputs: readonly Tensor[]) => {
       const now = this.#clock.now();
+      this.#log?.batchDone();
       this.#laneMeter(lane).add(batch.length, now - startedMs);
       this.#watch?.tell({
         model: this.#models.indexOf(lane),

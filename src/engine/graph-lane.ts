@@ -1,12 +1,14 @@
 import type { GraphKernel } from "../../kernels/graph-kernel.ts";
 import type { GraphBuffer, ModelDefinition, WholeGraph } from "../../models/definition.ts";
-import { type Batch, BufferSet } from "../../scheduler/buffer.ts";
+import { type Batch, BufferSet, bySize } from "../../scheduler/buffer.ts";
 import { Fault } from "../core/faults.ts";
 import { checkTensor, sizeOf, type Tensor } from "../core/tensor.ts";
 import { refuseImpossible } from "./deadline.ts";
+import type { DecisionLog } from "./decision-log.ts";
 import { type EngineOptions, event } from "./messages.ts";
 import type { PacketWriter } from "./packet.ts";
 import { type CutRow, cutRow, PaddedInput } from "./padding.ts";
+import { RecordedBuffers } from "./recorded-buffers.ts";
 
 /** A request for a whole graph, from its admission to its answer. */
 export class GraphRequest {
@@ -41,6 +43,11 @@ export class GraphRequest {
 
 type GraphInputs = Pick<GraphRequest, "inputs" | "steps">;
 
+interface GraphLog {
+  readonly log: DecisionLog;
+  readonly graph: number;
+}
+
 /** One model that is batched request by request: those who wait, and the batches that they become. */
 export class GraphLane {
   readonly definition: ModelDefinition;
@@ -48,6 +55,7 @@ export class GraphLane {
   readonly #kernel: GraphKernel;
   readonly #leastMs: (steps: number) => number;
   #buffers: BufferSet;
+  #log: GraphLog | undefined;
   readonly #waiting = new Map<number, GraphRequest>();
   /** By input of the graph: where batches are put, and which of the model's inputs it is; -1 for lengths and mask. */
   readonly #inputs: readonly { readonly padded: PaddedInput; readonly at: number }[];
@@ -59,7 +67,7 @@ export class GraphLane {
     this.#program = program;
     this.#kernel = kernel;
     this.#leastMs = leastMs ?? (() => 0);
-    this.#buffers = bufferSet(program, program.buffers, program.eager);
+    this.#buffers = this.#bufferSet(program.buffers, program.eager);
     this.#inputs = kernel.cell.inputs.map((spec) => ({
       padded: new PaddedInput(spec, program.pad[spec.name] ?? 0),
       at: definition.inputs.findIndex(({ name }) => name === spec.name),
@@ -75,10 +83,16 @@ export class GraphLane {
    * not concerned.
    */
   setBuffers(buffers: readonly GraphBuffer[], eager: boolean): void {
-    const next = bufferSet(this.#program, buffers, eager);
+    const next = this.#bufferSet(buffers, eager);
     for (const { id, steps, options, deadlineMs, admittedMs } of this.#waiting.values())
       next.add({ id, size: steps, priority: options.priority, deadlineMs }, admittedMs);
     this.#buffers = next;
+  }
+
+  /** Writes decisions down from now on; requests name the model by `graph`. */
+  record(log: DecisionLog, graph: number): void {
+    this.#log = { log, graph };
+    this.setBuffers(this.#program.buffers, this.#program.eager);
   }
 
   /** Most requests of one batch. */
@@ -171,6 +185,16 @@ export class GraphLane {
     return this.#kernel.dispose();
   }
 
+  #bufferSet(buffers: readonly GraphBuffer[], eager: boolean): BufferSet {
+    const { order } = this.#program;
+    const settings = bySize(buffers);
+    const options = { order, workConserving: eager };
+    if (!this.#log) return new BufferSet(settings, options);
+    const { log, graph } = this.#log;
+    log.setBuffers({ graph, name: this.definition.name, eager, order, buffers });
+    return new RecordedBuffers(settings, options, this.#log);
+  }
+
   #stepsOf(inputs: readonly Tensor[]): number {
     const { name, inputs: specs } = this.definition;
     let steps: number | undefined;
@@ -189,17 +213,6 @@ export class GraphLane {
     });
     return steps ?? 1;
   }
-}
-
-function bufferSet(program: WholeGraph, buffers: readonly GraphBuffer[], eager: boolean): BufferSet {
-  return new BufferSet(
-    buffers.map(({ upTo, maxBatch, timeoutMs }, i) => ({
-      maxBatch,
-      timeoutMs,
-      sizes: [i === 0 ? 0 : buffers[i - 1]!.upTo! + 1, upTo === undefined ? Infinity : upTo + 1],
-    })),
-    { order: program.order, workConserving: eager },
-  );
 }
 
 function longest(batch: readonly GraphInputs[]): number {

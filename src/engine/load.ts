@@ -1,3 +1,5 @@
+import { writeSync } from "node:fs";
+import { threadId } from "node:worker_threads";
 import type { KernelFactory, Pause } from "../../kernels/kernel.ts";
 import { bytesOfCells, FORM_LIMITS } from "../../kernels/onnx/forms.ts";
 import { OnnxGraphKernel } from "../../kernels/onnx/onnx-graph.ts";
@@ -7,11 +9,13 @@ import { type PolicyName, policies } from "../../scheduler/policy.ts";
 import { wallClock } from "../core/clock.ts";
 import { Fault } from "../core/faults.ts";
 import type { Profile } from "../core/profile.ts";
+import { DecisionLog } from "./decision-log.ts";
 import { Engine } from "./engine.ts";
 import { GraphLane } from "./graph-lane.ts";
 import { type Device, kernelsFor } from "./kernels.ts";
 import { thisMachine } from "./machine.ts";
 import { type LoadedModel, loadModel } from "./model.ts";
+import { RecordingFile } from "./recording-file.ts";
 import { checkProfile, storedGraphTimes, storedProfiles } from "./stored-profile.ts";
 
 /** Where an engine finds a model: the definition itself, or a module whose default export is one. */
@@ -28,6 +32,8 @@ export interface EngineConfig {
   readonly kernel?: string | KernelFactory;
   /** By name of the model: what its cells cost here. @default they are measured */
   readonly profiles?: Readonly<Record<string, Profile>>;
+  /** File to whose end decisions are written; see src/core/recording.ts. @default they are not written */
+  readonly record?: string;
 }
 
 /** A model to load, and the number by which requests will name it. */
@@ -65,11 +71,13 @@ export interface LoadingEngine {
 /** Makes an engine on the calling thread, with all models loaded and measured. */
 export async function loadEngine(
   sources: readonly NumberedSource[],
-  { policy, maxBatch, threads, providers, device, kernel: choice, profiles = {} }: EngineConfig,
+  { policy, maxBatch, threads, providers, device, kernel: choice, profiles = {}, record }: EngineConfig,
 ): Promise<LoadingEngine> {
   const session: SessionOptions = { threads, ...(providers ? { providers } : {}) };
   const kernelOf = await kernelsFor({ device, session, ...(choice ? { kernel: choice } : {}) });
-  const engine = new Engine({ models: [], policy: policies[policy], clock: wallClock });
+  const log = record === undefined ? undefined : logTo(record, policy);
+  const settings = { models: [], policy: policies[policy], clock: wallClock };
+  const engine = new Engine(log ? { ...settings, log } : settings);
   const load: LoadingEngine["load"] = async ({ number, source }, pause) => {
     const definition = await definitionOf(source);
     const profile = profiles[definition.name];
@@ -96,6 +104,14 @@ export async function loadEngine(
   const loaded = new Map<number, Loaded>();
   for (const one of sources) loaded.set(one.number, await load(one));
   return { engine, loaded, load };
+}
+
+function logTo(path: string, policy: PolicyName): DecisionLog {
+  // An engine's thread never comes to the turn of its event loop in which a warning would be written.
+  const failed = ({ message }: Error) =>
+    writeSync(2, `cellbatch: an engine records no more: ${path} cannot be written: ${message}\n`);
+  const file = new RecordingFile({ path, life: threadId, failed });
+  return new DecisionLog(file, wallClock, { policy, epochMs: performance.timeOrigin });
 }
 
 function cellsOf(model: LoadedModel | GraphLane): CellInfo[] {

@@ -11,6 +11,7 @@ import { definitionOf, type EngineConfig, type ModelSource } from "../engine/loa
 import type { OpenLink } from "./engines.ts";
 import { openInline, openThread } from "./link.ts";
 import { readOnThread } from "./read.ts";
+import { beginRecording } from "./recording.ts";
 import { EngineRuntime } from "./runtime.ts";
 import { shareWeights } from "./share.ts";
 import type { Runtime } from "./types.ts";
@@ -59,6 +60,12 @@ export interface RuntimeSettings {
    * without one are measured when they are loaded. A profile of another model or machine is refused.
    */
   readonly profiles?: readonly (string | Profile)[];
+  /**
+   * File to whose end every batch is written, and all that it followed from, for `cellbatch replay`: times, lengths, classes,
+   * time limits and names of models; nothing of what requests hold. One server at a time writes to a file.
+   * @default nothing is recorded
+   */
+  readonly record?: string;
 }
 
 /** Loads models, measures their cells and starts engines. Throws a `Fault` that names the model that cannot be loaded. */
@@ -71,7 +78,7 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
       throw new Fault("INVALID_REQUEST", `'${name}' is ${value}, it must be an integer of 1 or more`);
     }
   }
-  const { kernel } = settings;
+  const { kernel, record } = settings;
   if (typeof kernel === "function" && !inline) {
     throw new Fault(
       "INVALID_REQUEST",
@@ -93,10 +100,12 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
     profiles,
     ...(maxBatch === undefined ? {} : { maxBatch }),
     ...(providers === undefined ? {} : { providers }),
+    ...(record === undefined ? {} : { record }),
     ...(kernel === undefined
       ? {}
       : { kernel: typeof kernel === "string" && kernel !== "onnx" ? moduleUrl(kernel) : kernel }),
   };
+  if (record !== undefined) await beginRecording(record, { engines, policy });
   const open: OpenLink = (models, events) => (inline ? openInline : openThread)(models, config, events);
   const runtime = new EngineRuntime(open, {
     engines,

@@ -4,15 +4,15 @@ import type { Kernel, KernelTask } from "../../kernels/kernel.ts";
 import { SimulatedKernel } from "../../kernels/simulated/simulated.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { policies } from "../../scheduler/policy.ts";
-import type { CellSpec } from "../../src/core/cell.ts";
 import { ManualClock } from "../../src/core/clock.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import { command, writeOptions } from "../../src/engine/messages.ts";
 import { loadModel } from "../../src/engine/model.ts";
 import { PacketWriter } from "../../src/engine/packet.ts";
-import { lstmCell, noise } from "../fixtures/models.ts";
+import { lstmCell, treeModel } from "../fixtures/models.ts";
 
 const ABOUT = { version: "1", description: "a model for tests" };
+/** As many as `treeModel` has. */
 const SYMBOLS = 9;
 
 const tokenChain: ModelDefinition = {
@@ -32,59 +32,6 @@ const vectorChain: ModelDefinition = {
   inputs: [{ name: "x", dtype: "float32", shape: [-1, 2] }],
   outputs: [{ name: "h", dtype: "float32", shape: [3] }],
 };
-
-function treeModel(head: "with a head" | "without a head"): ModelDefinition {
-  const states = ["h", "c"].map((name) => ({ name, shape: [3] }));
-  const outputs = [{ name: "h", dtype: "float32" as const, shape: [3] }];
-  const matrix = (rows: number, columns: number) => ({ rows, columns, data: noise(rows * columns, 1) });
-  const leaf = { kind: "tree-leaf", hidden: 3, weights: matrix(9, 2), bias: noise(9, 2) } as const;
-  const cells: CellSpec[] = [
-    {
-      name: "leaf",
-      inputs: [{ name: "token", dtype: "int32", shape: [] }],
-      reads: 0,
-      writes: true,
-      states,
-      outputs: [],
-      body: { ...leaf, embedding: matrix(SYMBOLS, 2) },
-    },
-    {
-      name: "node",
-      inputs: [],
-      reads: 2,
-      writes: true,
-      states,
-      outputs,
-      body: { kind: "tree-node", hidden: 3, weights: matrix(15, 6), bias: noise(15, 3) },
-    },
-  ];
-  if (head === "with a head")
-    cells.push({
-      name: "head",
-      inputs: [],
-      reads: 1,
-      writes: false,
-      states,
-      outputs,
-      body: { kind: "none" },
-    });
-  return {
-    ...ABOUT,
-    name: `trees ${head}`,
-    cells,
-    program: {
-      kind: "tree",
-      leaf: "leaf",
-      node: "node",
-      ...(head === "with a head" ? { head: "head" } : {}),
-    },
-    inputs: [
-      { name: "token", dtype: "int32", shape: [-1] },
-      { name: "children", dtype: "int32", shape: [-1, 2] },
-    ],
-    outputs,
-  };
-}
 
 /** What a caller does, at its place among the tasks. */
 interface Act {
