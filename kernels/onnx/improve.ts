@@ -43,7 +43,7 @@ export interface Improved {
 /**
  * Rewrites a given step graph. Where the native addon is there and knows all its operators, it becomes a program for that. Else:
  * ONNX Runtime runs a Conv image by image, so that rows of a batch gain little; over an input of few fixed places the same is one
- * matrix product for all rows (Silero VAD: three times the rows a second, as a program five times). What depends on constants only,
+ * matrix product for all rows (Silero VAD: three times the rows a second, as a program six times). What depends on constants only,
  * branches among it, is folded first. Each rewrite is compared with the untouched graph on noise, and dropped where its
  * values differ or it is not quicker.
  */

@@ -245,8 +245,8 @@ class Trace {
       case "Mul": {
         const [a, b] = [first(), this.value(input![1]!)];
         if (String(a.dims) !== String(b.dims)) return refuse();
-        const kind = ({ Add: "add", Sub: "subtract", Mul: "multiply" } as const)[opType];
-        return [this.#columns.each(kind, a, b)];
+        if (opType === "Mul") return [this.#columns.each("multiply", a, b)];
+        return [this.#columns.each("add", a, b, Float32Array.of(opType === "Add" ? 1 : -1))];
       }
       case "Gemm":
       case "MatMul": {
