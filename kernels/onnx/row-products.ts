@@ -112,51 +112,6 @@ export function convolve(
   return made(evenOdd(columns, { runs, matrix, vector: added }));
 }
 
-/** One step of an LSTM that runs forwards, with the usual functions. */
-export function lstm(
-  columns: RowColumns,
-  node: Node,
-  { x, h, c }: { readonly x: RowValue; readonly h: RowValue; readonly c: RowValue },
-  constant: Constants,
-): RowValue[] | undefined {
-  const of = decoded(node);
-  const [w, r, b] = [1, 2, 3].map((i) => constant(node.input![i]));
-  const size = of.int("hidden_size");
-  const isPlain =
-    !["activations", "clip"].some((name) => of.has(name)) &&
-    !["input_forget", "layout"].some((name) => of.int(name));
-  const isForward = (of.text("direction") ?? "forward") === "forward";
-  // Lengths of sequences, and peepholes.
-  const hasMore = Boolean(node.input![4] || node.input![7]);
-  if (!w || !r || !size || !isPlain || !isForward || hasMore || x.dims[0] !== 1) return undefined;
-  const width = 4 * size;
-  if (x.places.length !== w.dims[2] || h.places.length !== size || c.places.length !== size) return undefined;
-  const gates = columns.take(width);
-  const bias = Float32Array.from({ length: width }, (_, i) => (b ? b.values[i]! + b.values[width + i]! : 0));
-  const product = (value: RowValue, { values }: Constant, added?: Float32Array) => {
-    const depth = value.places.length;
-    columns.add({
-      kind: "dense",
-      runs: [{ from: columns.sideBySide(value.places), count: depth, to: gates, other: 0 }],
-      matrix: { depth, width, values: turned(Float32Array.from(values), width, depth) },
-      ...(added ? { vector: added } : {}),
-    });
-  };
-  product(x, w, bias);
-  product(h, r);
-  const next = columns.take(2 * size);
-  columns.add({
-    kind: "lstmGates",
-    runs: [{ from: gates, count: size, to: next, other: columns.sideBySide(c.places) }],
-  });
-  const places = (first: number) => Array.from({ length: size }, (_, i) => first + i);
-  return [
-    { dims: [1, 1, 1, size], places: places(next) },
-    { dims: [1, 1, size], places: places(next) },
-    { dims: [1, 1, size], places: places(next + size) },
-  ];
-}
-
 /** Filters `[filters, channels, taps]` as a matrix `[taps * channels, filters]`, the channels in this order. */
 function byTap({ values }: Constant, filters: number, taps: number, order: readonly number[]): Weights {
   const channels = order.length;
@@ -170,7 +125,8 @@ function byTap({ values }: Constant, filters: number, taps: number, order: reado
   return { depth: taps * channels, width: filters, values: matrix };
 }
 
-function turned(values: Float32Array, rows: number, columns: number): Float32Array {
+/** A row-major matrix turned over. */
+export function turned(values: Float32Array, rows: number, columns: number): Float32Array {
   const to = new Float32Array(values.length);
   for (let row = 0; row < rows; row++)
     for (let column = 0; column < columns; column++)

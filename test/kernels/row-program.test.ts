@@ -101,6 +101,24 @@ function expectClose(given: Tensor, expected: Tensor, what: string): void {
 
 const FEW = [1, 3, 33];
 
+/** One step of an operator over 9 values, without its axis of steps. */
+function recurrent(op: "LSTM" | "GRU", size: number, attributes: Record<string, number>): Step {
+  const gates = op === "LSTM" ? 4 : 3;
+  const states = op === "LSTM" ? ["h", "c"] : ["h"];
+  const shapes = (names: readonly string[]) => Object.fromEntries(names.map((name) => [name, [size]]));
+  const next = states.map((name) => `next ${name}`);
+  return stepOf({ x: [9], ...shapes(states) }, shapes(next), (b) => {
+    const zero = b.integers([0]);
+    const [x, ...given] = ["x", ...states].map((name) => b.node("Unsqueeze", [name, zero]));
+    const w = b.weights([1, gates * size, 9], noise(gates * size * 9, 3));
+    const r = b.weights([1, gates * size, size], noise(gates * size * size, 4));
+    const bias = b.weights([1, 2 * gates * size], noise(2 * gates * size, 5));
+    const all = { hidden_size: size, ...attributes };
+    const [, ...made] = b.nodes(op, [x!, w, r, bias, "", ...given], 1 + states.length, all);
+    made.forEach((value, i) => void b.node("Squeeze", [value, zero], {}, next[i]!));
+  });
+}
+
 describe.skipIf(widths.length === 0)("a step graph as a program over rows", () => {
   it("convolves over one axis as the graph does, whatever its taps, stride and padding", async () => {
     const conv = fc.record({
@@ -205,18 +223,13 @@ describe.skipIf(widths.length === 0)("a step graph as a program over rows", () =
   });
 
   it("steps an LSTM as the graph does", async () => {
+    for (const size of [7, 16, 40]) await expectSame(recurrent("LSTM", size, {}), FEW);
+  });
+
+  it("steps a GRU as the graph does, whether it resets the state or its product", async () => {
     for (const size of [7, 16, 40]) {
-      const step = stepOf({ x: [9], h: [size], c: [size] }, { y: [size], nextC: [size] }, (b) => {
-        const zero = b.integers([0]);
-        const [x, h, c] = ["x", "h", "c"].map((name) => b.node("Unsqueeze", [name, zero]));
-        const w = b.weights([1, 4 * size, 9], noise(36 * size, 3));
-        const r = b.weights([1, 4 * size, size], noise(4 * size * size, 4));
-        const bias = b.weights([1, 8 * size], noise(8 * size, 5));
-        const [, nextH, nextC] = b.nodes("LSTM", [x!, w, r, bias, "", h!, c!], 3, { hidden_size: size });
-        b.node("Squeeze", [nextH!, zero], {}, "y");
-        b.node("Squeeze", [nextC!, zero], {}, "nextC");
-      });
-      await expectSame(step, FEW);
+      for (const linear_before_reset of [0, 1])
+        await expectSame(recurrent("GRU", size, { linear_before_reset }), FEW);
     }
   });
 
