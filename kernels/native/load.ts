@@ -45,9 +45,8 @@ export interface ProgramSpec {
     readonly runs: Int32Array;
     readonly depth: number;
     readonly width: number;
-    readonly adds: boolean;
     readonly weights: Float32Array;
-    readonly bias: Float32Array;
+    readonly vector: Float32Array;
   }[];
 }
 

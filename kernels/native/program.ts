@@ -11,8 +11,8 @@ export const operations = {
   square: 5,
   root: 6,
   add: 7,
-  subtract: 8,
-  multiply: 9,
+  multiply: 8,
+  scale: 9,
   lstmGates: 10,
 } as const;
 
@@ -30,9 +30,10 @@ export interface Run {
 export interface Operation {
   readonly kind: keyof typeof operations;
   readonly runs: readonly Run[];
-  /** Of `dense`: `[depth, width]`; without a bias it adds to what is there. */
+  /** Of `dense`: `[depth, width]`. */
   readonly matrix?: { readonly depth: number; readonly width: number; readonly values: Float32Array };
-  readonly bias?: Float32Array;
+  /** What `dense` adds, or to what is there where there is none; the one factor of `add`; those of `scale`, one for each value. */
+  readonly vector?: Float32Array;
 }
 
 /** The columns of a tensor of the session. */
@@ -67,16 +68,15 @@ export function programSession(program: RowProgram, vectorBits = programBits()):
     vectorBits,
     inputs: ports(inputs),
     outputs: ports(outputs),
-    operations: program.operations.map(({ kind, runs, matrix, bias }) => ({
+    operations: program.operations.map(({ kind, runs, matrix, vector = NOTHING }) => ({
       kind: operations[kind],
       runs: Int32Array.from(
         runs.flatMap(({ from, step = 1, count, to, other = 0 }) => [from, step, count, to, other]),
       ),
       depth: matrix?.depth ?? 0,
       width: matrix?.width ?? 0,
-      adds: matrix !== undefined && !bias,
       weights: matrix?.values ?? NOTHING,
-      bias: bias ?? NOTHING,
+      vector,
     })),
   });
   const run = (feeds: Tensors, fetches: Tensors) => {

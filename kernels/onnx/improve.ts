@@ -5,25 +5,19 @@ import onnxProto from "onnx-proto";
 import type { CellSpec } from "../../src/core/cell.ts";
 import { programBits, programSession, type RowProgram } from "../native/program.ts";
 import type { CellGraph } from "./cell-graph.ts";
-import { type Convolution, convolutionsOf, denseForm, makeDense, makeFrames } from "./dense-convolution.ts";
-import { inlineBranches, type Probe } from "./inline-branches.ts";
+import { Choice, type Rewrite } from "./choice.ts";
+import { convolutionsOf, denseForm, makeDense, makeFrames } from "./dense-convolution.ts";
+import { makeGemms } from "./gemm-recurrence.ts";
+import type { Graph } from "./graph-patch.ts";
+import { inlineBranches } from "./inline-branches.ts";
+import { Prober } from "./probe.ts";
+import { type Recurrence, recurrenceOf } from "./recurrence-node.ts";
 import { rowProgram } from "./row-program.ts";
-import { loadSession, type Session, type Tensors, writeOptimized } from "./session.ts";
-import { gainOf, isSame, noise, Trial } from "./trial.ts";
+import { loadSession, writeOptimized } from "./session.ts";
+import { constantsOf } from "./tensors.ts";
+import { makeTable, symbolsOf, tokenProducts } from "./token-tables.ts";
 
 const { onnx } = onnxProto;
-type Graph = onnxProto.onnx.IGraphProto & {
-  node: onnxProto.onnx.INodeProto[];
-  initializer: onnxProto.onnx.ITensorProto[];
-};
-
-/** A part of a given graph that was replaced by another that gives the same, quicker. */
-export interface Rewrite {
-  readonly node: string;
-  readonly what: string;
-  /** Time of the cell before over after, the geometric mean over 1, 64 and 256 rows. */
-  readonly gain: number;
-}
 
 export interface ImproveOptions {
   /** Of one call; programs run on one. */
@@ -41,11 +35,12 @@ export interface Improved {
 }
 
 /**
- * Rewrites a given step graph. Where the native addon is there and knows all its operators, it becomes a program for that. Else:
- * ONNX Runtime runs a Conv image by image, so that rows of a batch gain little; over an input of few fixed places the same is one
- * matrix product for all rows (Silero VAD: three times the rows a second, as a program five times). What depends on constants only,
- * branches among it, is folded first. Each rewrite is compared with the untouched graph on noise, and dropped where its
- * values differ or it is not quicker.
+ * Rewrites a given step graph. What depends on constants only, branches among it, is folded first. Where the native addon is there and
+ * knows all operators, the step becomes a program for that. Else ONNX Runtime runs it, with other operators where those are quicker: it
+ * takes a Conv image by image, so that rows of a batch gain little, and over an input of few fixed places the same is one matrix
+ * product for all rows (Silero VAD: three times the rows a second, as a program six times); an LSTM or GRU may be quicker as a product
+ * for each gate, and what a matrix makes of an embedding is known beforehand. Each rewrite is compared with the untouched graph on
+ * noise and all kinds of tokens, and dropped where its values differ or it is not quicker.
  */
 export async function improveGraph(
   cell: CellSpec,
@@ -57,78 +52,132 @@ export async function improveGraph(
   const folded = await fold(graph.onnx);
   if (!folded) return unchanged;
   const probe = new Prober(cell, graph, folded, threads);
-  const rewrites: Rewrite[] = [];
-  const untouched = new Trial(cell, graph, await loadSession(graph.onnx, { threads }));
-  let present = untouched;
-  /** Takes another form if it gives the same, quicker. */
-  const consider = async (node: string, what: string, open: () => Promise<Session> | Session) => {
-    const trial = await Promise.resolve()
-      .then(open)
-      .then((session) => new Trial(cell, graph, session))
-      .catch(() => undefined);
-    if (!trial) return false;
-    const gain = (await isSame(untouched, trial)) ? await gainOf(present, trial) : 0;
-    if (gain < LEAST_GAIN) {
-      await trial.close();
-      return false;
-    }
-    rewrites.push({ node, what, gain });
-    if (present !== untouched) await present.close();
-    present = trial;
-    return true;
-  };
-  const end = async (improved: Improved) => {
-    if (present !== untouched) await present.close();
-    await untouched.close();
-    return improved;
-  };
-
   const flat = onnx.ModelProto.decode(folded);
   const branches = await inlineBranches(flat.graph!, probe.conditions);
-  const program = threads === 1 && vectorBits > 0 ? rowProgram(flat, cell, graph) : undefined;
-  if (program && typeof program !== "string") {
-    const what = `the whole step as ${program.operations.length} operations of the native kernel`;
-    if (await consider("", what, () => programSession(program, vectorBits)))
-      return end({ graph, program, rewrites });
+  const symbols = symbolsOf(flat.graph as Graph);
+  const choice = new Choice(cell, graph, await loadSession(graph.onnx, { threads }), symbols);
+  try {
+    const program = threads === 1 && vectorBits > 0 ? rowProgram(flat, cell, graph) : undefined;
+    if (program && typeof program !== "string") {
+      const what = `the whole step as ${program.operations.length} operations of the native kernel`;
+      const isTaken = await choice.consider("", what, () => programSession(program, vectorBits));
+      if (isTaken) return { graph, program, rewrites: choice.rewrites };
+    }
+    const best = new BestGraph(folded, choice, threads);
+    if (branches > 0)
+      await best.consider("If", `${branches} branches that are always taken`, ({ graph: changed }) => {
+        changed!.node = flat.graph!.node!;
+        changed!.initializer = flat.graph!.initializer!;
+      });
+    await unpackRecurrences(best);
+    await multiplyEmbeddings(best);
+    await flattenConvolutions(best, probe);
+    if (choice.rewrites.length === 0) return unchanged;
+    return { graph: { ...graph, onnx: best.bytes }, rewrites: choice.rewrites };
+  } finally {
+    await choice.close();
   }
-  let best = folded;
-  const considerGraph = async (node: string, what: string, model: onnxProto.onnx.ModelProto) => {
+}
+
+/** The graph as far as it was improved. */
+class BestGraph {
+  bytes: Uint8Array;
+  readonly #choice: Choice;
+  readonly #threads: number;
+
+  constructor(bytes: Uint8Array, choice: Choice, threads: number) {
+    this.bytes = bytes;
+    this.#choice = choice;
+    this.#threads = threads;
+  }
+
+  get graph(): Graph {
+    return onnx.ModelProto.decode(this.bytes).graph as Graph;
+  }
+
+  /** Keeps what `change` makes of it if that is the same and quicker. */
+  async consider(node: string, what: string, change: (model: onnxProto.onnx.ModelProto) => void) {
+    const model = onnx.ModelProto.decode(this.bytes);
+    change(model);
     const bytes = onnx.ModelProto.encode(model).finish();
-    if (await consider(node, what, () => loadSession(bytes, { threads }))) best = bytes;
-  };
-  if (branches > 0) await considerGraph("If", `${branches} branches that are always taken`, flat);
-  const convolutions = convolutionsOf(onnx.ModelProto.decode(best).graph as Graph);
-  const shapes = await probe.shapes(best, convolutions);
+    const open = () => loadSession(bytes, { threads: this.#threads });
+    const isTaken = await this.#choice.consider(node, what, open);
+    if (isTaken) this.bytes = bytes;
+    return isTaken;
+  }
+}
+
+async function unpackRecurrences(best: BestGraph): Promise<void> {
+  for (const { name, of } of recurrencesOf(best.graph)) {
+    const unpack = (graph: Graph) => {
+      const found = recurrencesOf(graph).find((one) => one.name === name)!;
+      makeGemms(graph, found.node, found.of);
+      return tokenProducts(graph, MOST_VALUES);
+    };
+    const what = `${of.kind} of ${of.size} units as a product for each gate`;
+    // The products may be slower and their tables quicker.
+    const isTaken =
+      unpack(best.graph).length > 0 &&
+      (await best.consider(name, `${what}, looked up for tokens`, ({ graph }) => {
+        for (const one of unpack(graph as Graph)) makeTable(graph as Graph, one);
+      }));
+    if (!isTaken) await best.consider(name, what, ({ graph }) => void unpack(graph as Graph));
+  }
+}
+
+async function multiplyEmbeddings(best: BestGraph): Promise<void> {
+  for (const { name, symbols, width } of tokenProducts(best.graph, MOST_VALUES)) {
+    await best.consider(
+      name,
+      `products of ${symbols} tokens as a table [${symbols}, ${width}]`,
+      ({ graph }) => {
+        const found = tokenProducts(graph as Graph, MOST_VALUES).find((one) => one.name === name)!;
+        makeTable(graph as Graph, found);
+      },
+    );
+  }
+}
+
+async function flattenConvolutions(best: BestGraph, probe: Prober): Promise<void> {
+  const convolutions = convolutionsOf(best.graph);
+  if (convolutions.length === 0) return;
+  const shapes = await probe.shapes(best.bytes, convolutions);
   for (const { name } of convolutions) {
     const shape = shapes.get(name);
     if (!shape) continue;
-    for (const form of ["frames", "matrix"]) {
-      const model = onnx.ModelProto.decode(best);
-      const conv = convolutionsOf(model.graph as Graph).find((one) => one.name === name);
-      if (!conv) break;
-      const over = `Conv over [${shape.join(", ")}] as`;
-      if (form === "frames") {
-        if (makeFrames(model.graph as Graph, conv, shape))
-          await considerGraph(name, `${over} the product of its windows`, model);
-        continue;
-      }
-      const dense = denseForm(conv, shape, MOST_VALUES);
-      if (!dense) continue;
-      makeDense(model.graph as Graph, conv, dense);
-      await considerGraph(name, `${over} a matrix [${dense.rows}, ${dense.bias.length}]`, model);
-    }
+    const over = `Conv over [${shape.join(", ")}] as`;
+    const find = (graph: Graph) => convolutionsOf(graph).find((one) => one.name === name);
+    const first = find(best.graph)!;
+    if (makeFrames(best.graph, first, shape))
+      await best.consider(name, `${over} the product of its windows`, ({ graph }) => {
+        makeFrames(graph as Graph, find(graph as Graph)!, shape);
+      });
+    const conv = find(best.graph);
+    const dense = conv && denseForm(conv, shape, MOST_VALUES);
+    if (!dense) continue;
+    await best.consider(name, `${over} a matrix [${dense.rows}, ${dense.bias.length}]`, ({ graph }) => {
+      makeDense(graph as Graph, find(graph as Graph)!, dense);
+    });
   }
-  return end(rewrites.length > 0 ? { graph: { ...graph, onnx: best }, rewrites } : unchanged);
 }
 
-const LEAST_GAIN = 1.03;
+function recurrencesOf(graph: Graph): { name: string; node: onnxProto.onnx.INodeProto; of: Recurrence }[] {
+  const constants = constantsOf(graph);
+  return graph.node.flatMap((node) => {
+    const of = recurrenceOf(node, (name) => (name ? constants.get(name) : undefined));
+    return of ? [{ name: node.name || node.output!.find((output) => output !== "")!, node, of }] : [];
+  });
+}
+
 /** 64 MB. */
 const MOST_VALUES = 2 ** 24;
+/** Operators by which a graph may gain. */
+const GAINFUL = ["Conv", "then_branch", "LSTM", "GRU", "Gemm", "MatMul"];
 
 function mayGain(bytes: Uint8Array): boolean {
   // Branches hold nodes too, and to look for names in all bytes costs less than to decode them.
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return text.includes("Conv") || text.includes("then_branch");
+  return GAINFUL.some((name) => text.includes(name));
 }
 
 /** The graph as ONNX Runtime writes it after folding constants; undefined where it cannot, or there is nowhere to write. */
@@ -144,66 +193,5 @@ async function fold(bytes: Uint8Array): Promise<Uint8Array | undefined> {
     }
   } catch {
     return undefined;
-  }
-}
-
-/** Runs changed forms of a cell's graph for values inside it. */
-class Prober {
-  readonly #cell: CellSpec;
-  readonly #graph: CellGraph;
-  readonly #header: onnxProto.onnx.ModelProto;
-  readonly #threads: number;
-
-  constructor(cell: CellSpec, graph: CellGraph, onnxBytes: Uint8Array, threads: number) {
-    this.#cell = cell;
-    this.#graph = graph;
-    this.#header = onnx.ModelProto.decode(onnxBytes);
-    this.#threads = threads;
-  }
-
-  readonly conditions: Probe = async (graph, values) => {
-    const model = { ...this.#header, graph };
-    const seen = await this.#run(onnx.ModelProto.encode(model).finish(), values, [1, 2, 3]);
-    return values.map((name) => seen.map((outputs) => outputs[name]!.data[0] === 1));
-  };
-
-  /** By name: the shape of one row of what goes into each convolution, where it has a row per row of the task. */
-  async shapes(
-    bytes: Uint8Array,
-    convolutions: readonly Convolution[],
-  ): Promise<Map<string, readonly number[]>> {
-    const names = [...new Set(convolutions.map(({ input }) => input))];
-    const seen = await this.#run(bytes, names, [2, 3]);
-    const shapes = new Map<string, readonly number[]>();
-    if (seen.length === 0) return shapes;
-    for (const { name, input } of convolutions) {
-      const [two, three] = seen.map((outputs) => outputs[input]!.dims);
-      const isPerRow = two![0] === 2 && three![0] === 3 && String(two!.slice(1)) === String(three!.slice(1));
-      if (isPerRow) shapes.set(name, two!.slice(1));
-    }
-    return shapes;
-  }
-
-  /** By number of rows; none where the graph does not run. */
-  async #run(bytes: Uint8Array, values: readonly string[], rows: readonly number[]): Promise<Tensors[]> {
-    const model = onnx.ModelProto.decode(bytes);
-    // Copies, for an input of the graph is no output of a node.
-    const renamed = values.map((name) => `probe/${name}`);
-    values.forEach((name, i) => {
-      model.graph!.node!.push({ opType: "Identity", input: [name], output: [renamed[i]!] });
-      model.graph!.output!.push({ name: renamed[i]! });
-    });
-    try {
-      const session = await loadSession(onnx.ModelProto.encode(model).finish(), { threads: this.#threads });
-      const seen: Tensors[] = [];
-      for (const count of rows) {
-        const outputs = await session.infer(noise(this.#cell, this.#graph, count), renamed);
-        seen.push(Object.fromEntries(values.map((name, i) => [name, outputs[renamed[i]!]!])));
-      }
-      await session.dispose();
-      return seen;
-    } catch {
-      return [];
-    }
   }
 }

@@ -7,8 +7,9 @@ import { rowsAreIndependent } from "../row-check.ts";
 import { readSlot, writeSlot } from "../slot-states.ts";
 import { StateRows } from "../state-rows.ts";
 import type { Port } from "./cell-graph.ts";
+import type { Rewrite } from "./choice.ts";
 import { FORM_LIMITS, type Form, type FormLimits, formsOf } from "./forms.ts";
-import { type Improved, improveGraph, type Rewrite } from "./improve.ts";
+import { type Improved, improveGraph } from "./improve.ts";
 import { loadSession, type Session, type Tensors } from "./session.ts";
 import { givenGraph } from "./step-graph.ts";
 
@@ -20,6 +21,8 @@ export interface OnnxOptions extends Partial<FormLimits> {
    * every step, and given graphs are not rewritten: their rewrites are chosen by time on the CPU. @default ["cpu"]
    */
   readonly providers?: readonly string[];
+  /** Of programs that take the place of given graphs: see `ImproveOptions`; 0 leaves all to ONNX Runtime. @default the widest */
+  readonly vectorBits?: number;
   /** Waited for between the pieces of loading, so that others may use the thread; a piece is one graph at most. @default no wait */
   readonly pause?: Pause;
 }
@@ -66,7 +69,7 @@ export class OnnxKernel implements Kernel {
 
   /** Throws INVALID_REQUEST where a given graph cannot be used. */
   static async load(cells: readonly CellSpec[], options: OnnxOptions = {}): Promise<OnnxKernel> {
-    const { threads = 1, providers, pause = () => {} } = options;
+    const { threads = 1, providers, vectorBits, pause = () => {} } = options;
     const sessionOptions = { threads, ...(providers ? { providers } : {}) };
     const limits = { ...FORM_LIMITS, ...options };
     const forms: LoadedForm[][] = [];
@@ -80,12 +83,15 @@ export class OnnxKernel implements Kernel {
             ? undefined
             : providers
               ? { graph: givenGraph(cell), rewrites: [] }
-              : await improveGraph(cell, givenGraph(cell), { threads });
+              : await improveGraph(cell, givenGraph(cell), {
+                  threads,
+                  ...(vectorBits === undefined ? {} : { vectorBits }),
+                });
         rewrites.push(given?.rewrites ?? []);
         for await (const form of formsOf(cell, given?.graph, limits, pause)) {
           await pause();
           const session = given?.program
-            ? programSession(given.program)
+            ? programSession(given.program, vectorBits)
             : await loadSession(form.graph.onnx, sessionOptions);
           loaded.push({ ...form, session });
         }

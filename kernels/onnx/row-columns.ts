@@ -6,6 +6,12 @@ export interface RowValue {
   readonly places: readonly number[];
 }
 
+/** Columns from `from` on, times a factor. */
+export interface Term {
+  readonly factor: number;
+  readonly from: number;
+}
+
 /** Columns and operations of a program in the making; every operation writes columns of its own. */
 export class RowColumns {
   readonly operations: Operation[] = [];
@@ -34,8 +40,16 @@ export class RowColumns {
     return to;
   }
 
+  /** To columns `to` and those behind: `count` values of the first of the terms, whose factor is 1, plus those of the others. */
+  sum(count: number, to: number, [first, ...others]: readonly Term[]): void {
+    others.forEach(({ factor, from: other }, i) => {
+      const from = i === 0 ? first!.from : to;
+      this.add({ kind: "add", runs: [{ from, count, to, other }], vector: Float32Array.of(factor) });
+    });
+  }
+
   /** A function of each element of `a`, or of `a` and `b` in turn. The results lie as `a` does. */
-  each(kind: Operation["kind"], a: RowValue, b?: RowValue): RowValue {
+  each(kind: Operation["kind"], a: RowValue, b?: RowValue, vector?: Float32Array): RowValue {
     const order = a.places.map((_, i) => i).sort((i, j) => a.places[i]! - a.places[j]!);
     const first = this.take(order.length);
     const places = new Array<number>(order.length);
@@ -48,7 +62,7 @@ export class RowColumns {
       if (continues) runs[runs.length - 1] = { ...last, count: last.count + 1 };
       else runs.push({ from, count: 1, to: first + i, other: b ? other : 0 });
     });
-    this.add({ kind, runs });
+    this.add({ kind, runs, ...(vector ? { vector } : {}) });
     return { dims: a.dims, places };
   }
 
@@ -132,7 +146,7 @@ function columnsOf(operation: Operation): number[] {
 }
 
 function readsOther({ kind }: Operation): boolean {
-  return kind === "add" || kind === "subtract" || kind === "multiply" || kind === "lstmGates";
+  return kind === "add" || kind === "multiply" || kind === "lstmGates";
 }
 
 /** Columns `places` to `to` and those behind it, in as few runs as there are steps between them. */

@@ -3,6 +3,7 @@ import type { Run } from "../native/program.ts";
 import { evenOdd } from "./even-odd.ts";
 import type { RowColumns, RowValue } from "./row-columns.ts";
 import { sizeOfAll } from "./row-values.ts";
+import { shortFilters } from "./short-filters.ts";
 import { type Constant, decoded } from "./tensors.ts";
 
 type Node = onnxProto.onnx.INodeProto;
@@ -46,7 +47,7 @@ export function multiply(
     kind: "dense",
     runs: from.map((first, i) => ({ from: first, count: depth!, to: to + i * width!, other: 0 })),
     matrix,
-    bias: Float32Array.from(bias?.values ?? new Float32Array(width!)),
+    vector: Float32Array.from(bias?.values ?? new Float32Array(width!)),
   });
   return { dims: dims.with(-1, width!), places: Array.from({ length: count * width! }, (_, i) => to + i) };
 }
@@ -71,14 +72,27 @@ export function convolve(
   const [stride, dilation] = [of.ints("strides")?.[0] ?? 1, of.ints("dilations")?.[0] ?? 1];
   const [before, behind] = of.ints("pads") ?? [0, 0];
   const count = Math.floor((length + before! + behind! - dilation * (taps - 1) - 1) / stride) + 1;
-  const matrix = byTap(weights, filters, channels, taps);
-  const laid = columns.sideBySide(
-    Array.from(
-      { length: length * channels },
-      (_, i) => places[(i % channels) * length + Math.floor(i / channels)]!,
-    ),
+  // As channels lie, so do the weights: what comes from a convolution or a function of each value is not moved.
+  const order = Array.from({ length: channels }, (_, channel) => channel).sort(
+    (a, b) => places[a * length]! - places[b * length]!,
+  );
+  const matrix = byTap(weights, filters, taps, order);
+  const from = columns.sideBySide(
+    Array.from({ length: length * channels }, (_, i) => {
+      return places[order[i % channels]! * length + Math.floor(i / channels)]!;
+    }),
   );
   const to = columns.take(count * filters);
+  const added = Float32Array.from(bias?.values ?? new Float32Array(filters));
+  const made = (placeOf?: readonly number[]): RowValue => ({
+    dims: [1, filters, count],
+    places: Array.from({ length: filters * count }, (_, i) => {
+      const filter = Math.floor(i / count);
+      return to + (i % count) * filters + (placeOf?.[filter] ?? filter);
+    }),
+  });
+  const short = { from, length, channels, before: before!, to, count, matrix, bias: added };
+  if (taps === 3 && stride === 1 && dilation === 1 && shortFilters(columns, short)) return made();
   const runs: Run[] = [];
   for (let at = 0; at < count; at++) {
     const inside = Array.from({ length: taps }, (_, tap) => tap).filter((tap) => {
@@ -87,77 +101,32 @@ export function convolve(
     });
     if (inside.length === 0 || dilation !== 1) return undefined;
     const first = at * stride + inside[0]! - before!;
-    const [from, depth] = [laid + first * channels, inside.length * channels];
-    runs.push({ from, count: depth, to: to + at * filters, other: inside[0]! * channels });
-  }
-  const added = Float32Array.from(bias?.values ?? new Float32Array(filters));
-  const order = evenOdd(columns, { kind: "dense", runs, matrix, bias: added });
-  return {
-    dims: [1, filters, count],
-    places: Array.from({ length: filters * count }, (_, i) => {
-      const filter = Math.floor(i / count);
-      return to + (i % count) * filters + (order?.[filter] ?? filter);
-    }),
-  };
-}
-
-/** One step of an LSTM that runs forwards, with the usual functions. */
-export function lstm(
-  columns: RowColumns,
-  node: Node,
-  { x, h, c }: { readonly x: RowValue; readonly h: RowValue; readonly c: RowValue },
-  constant: Constants,
-): RowValue[] | undefined {
-  const of = decoded(node);
-  const [w, r, b] = [1, 2, 3].map((i) => constant(node.input![i]));
-  const size = of.int("hidden_size");
-  const isPlain =
-    !["activations", "clip"].some((name) => of.has(name)) &&
-    !["input_forget", "layout"].some((name) => of.int(name));
-  const isForward = (of.text("direction") ?? "forward") === "forward";
-  // Lengths of sequences, and peepholes.
-  const hasMore = Boolean(node.input![4] || node.input![7]);
-  if (!w || !r || !size || !isPlain || !isForward || hasMore || x.dims[0] !== 1) return undefined;
-  const width = 4 * size;
-  if (x.places.length !== w.dims[2] || h.places.length !== size || c.places.length !== size) return undefined;
-  const gates = columns.take(width);
-  const bias = Float32Array.from({ length: width }, (_, i) => (b ? b.values[i]! + b.values[width + i]! : 0));
-  const product = (value: RowValue, { values }: Constant, added?: Float32Array) => {
-    const depth = value.places.length;
-    columns.add({
-      kind: "dense",
-      runs: [{ from: columns.sideBySide(value.places), count: depth, to: gates, other: 0 }],
-      matrix: { depth, width, values: turned(Float32Array.from(values), width, depth) },
-      ...(added ? { bias: added } : {}),
+    const depth = inside.length * channels;
+    runs.push({
+      from: from + first * channels,
+      count: depth,
+      to: to + at * filters,
+      other: inside[0]! * channels,
     });
-  };
-  product(x, w, bias);
-  product(h, r);
-  const next = columns.take(2 * size);
-  columns.add({
-    kind: "lstmGates",
-    runs: [{ from: gates, count: size, to: next, other: columns.sideBySide(c.places) }],
-  });
-  const places = (first: number) => Array.from({ length: size }, (_, i) => first + i);
-  return [
-    { dims: [1, 1, 1, size], places: places(next) },
-    { dims: [1, 1, size], places: places(next) },
-    { dims: [1, 1, size], places: places(next + size) },
-  ];
+  }
+  return made(evenOdd(columns, { runs, matrix, vector: added }));
 }
 
-/** Filters `[filters, channels, taps]` as a matrix `[taps * channels, filters]`. */
-function byTap({ values }: Constant, filters: number, channels: number, taps: number): Weights {
+/** Filters `[filters, channels, taps]` as a matrix `[taps * channels, filters]`, the channels in this order. */
+function byTap({ values }: Constant, filters: number, taps: number, order: readonly number[]): Weights {
+  const channels = order.length;
   const matrix = new Float32Array(values.length);
   for (let filter = 0; filter < filters; filter++)
-    for (let channel = 0; channel < channels; channel++)
+    order.forEach((channel, at) => {
       for (let tap = 0; tap < taps; tap++)
-        matrix[(tap * channels + channel) * filters + filter] =
+        matrix[(tap * channels + at) * filters + filter] =
           values[(filter * channels + channel) * taps + tap]!;
+    });
   return { depth: taps * channels, width: filters, values: matrix };
 }
 
-function turned(values: Float32Array, rows: number, columns: number): Float32Array {
+/** A row-major matrix turned over. */
+export function turned(values: Float32Array, rows: number, columns: number): Float32Array {
   const to = new Float32Array(values.length);
   for (let row = 0; row < rows; row++)
     for (let column = 0; column < columns; column++)

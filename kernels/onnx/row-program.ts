@@ -2,8 +2,10 @@ import type onnxProto from "onnx-proto";
 import type { CellSpec } from "../../src/core/cell.ts";
 import type { ProgramPort, RowProgram } from "../native/program.ts";
 import type { CellGraph, Port } from "./cell-graph.ts";
+import { recurrenceOf } from "./recurrence-node.ts";
 import { RowColumns, type RowValue } from "./row-columns.ts";
-import { convolve, lstm, multiply } from "./row-products.ts";
+import { convolve, multiply } from "./row-products.ts";
+import { step } from "./row-recurrences.ts";
 import {
   joined,
   type Moved,
@@ -245,8 +247,8 @@ class Trace {
       case "Mul": {
         const [a, b] = [first(), this.value(input![1]!)];
         if (String(a.dims) !== String(b.dims)) return refuse();
-        const kind = ({ Add: "add", Sub: "subtract", Mul: "multiply" } as const)[opType];
-        return [this.#columns.each(kind, a, b)];
+        if (opType === "Mul") return [this.#columns.each("multiply", a, b)];
+        return [this.#columns.each("add", a, b, Float32Array.of(opType === "Add" ? 1 : -1))];
       }
       case "Gemm":
       case "MatMul": {
@@ -256,10 +258,12 @@ class Trace {
       }
       case "Conv":
         return [convolve(this.#columns, node, first(), (name) => this.#constant(name)) ?? refuse()];
-      case "LSTM": {
-        const state = (name: string | undefined) => (name ? this.value(name) : refuse());
-        const given = { x: first(), h: state(input![5]), c: state(input![6]) };
-        return lstm(this.#columns, node, given, (name) => this.#constant(name)) ?? refuse();
+      case "LSTM":
+      case "GRU": {
+        const recurrence = recurrenceOf(node, (name) => this.#constant(name)) ?? refuse();
+        const { x, h, c } = recurrence;
+        const given = { x: this.value(x), h: this.value(h), c: c === undefined ? c : this.value(c) };
+        return step(this.#columns, recurrence, given) ?? refuse();
       }
       default:
         return refuse();

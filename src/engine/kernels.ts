@@ -26,8 +26,11 @@ export async function kernelsFor({ device, session, kernel }: KernelChoice): Pro
   if (typeof kernel === "function") return kernel;
   if (kernel !== undefined && kernel !== "onnx") return moduleFactory(kernel);
   const { reason, message, vectorBits } = nativeStatus();
-  const onnx: KernelFactory = (cells, options) => OnnxKernel.load(cells, { ...session, ...options });
-  // It runs on one thread, and what was asked of ONNX Runtime by name goes there.
+  // What was asked of ONNX Runtime by name is left to it.
+  const programs = kernel === undefined ? {} : { vectorBits: 0 };
+  const onnx: KernelFactory = (cells, options) =>
+    OnnxKernel.load(cells, { ...session, ...programs, ...options });
+  // It runs on one thread.
   const isNative = kernel === undefined && vectorBits > 0 && session.threads === 1 && !session.providers;
   const native = createNativeKernel({ device: "cpu" });
   const onCpu: KernelFactory = (cells, options) =>

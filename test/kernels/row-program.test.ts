@@ -101,6 +101,24 @@ function expectClose(given: Tensor, expected: Tensor, what: string): void {
 
 const FEW = [1, 3, 33];
 
+/** One step of an operator over 9 values, without its axis of steps. */
+function recurrent(op: "LSTM" | "GRU", size: number, attributes: Record<string, number>): Step {
+  const gates = op === "LSTM" ? 4 : 3;
+  const states = op === "LSTM" ? ["h", "c"] : ["h"];
+  const shapes = (names: readonly string[]) => Object.fromEntries(names.map((name) => [name, [size]]));
+  const next = states.map((name) => `next ${name}`);
+  return stepOf({ x: [9], ...shapes(states) }, shapes(next), (b) => {
+    const zero = b.integers([0]);
+    const [x, ...given] = ["x", ...states].map((name) => b.node("Unsqueeze", [name, zero]));
+    const w = b.weights([1, gates * size, 9], noise(gates * size * 9, 3));
+    const r = b.weights([1, gates * size, size], noise(gates * size * size, 4));
+    const bias = b.weights([1, 2 * gates * size], noise(2 * gates * size, 5));
+    const all = { hidden_size: size, ...attributes };
+    const [, ...made] = b.nodes(op, [x!, w, r, bias, "", ...given], 1 + states.length, all);
+    made.forEach((value, i) => void b.node("Squeeze", [value, zero], {}, next[i]!));
+  });
+}
+
 describe.skipIf(widths.length === 0)("a step graph as a program over rows", () => {
   it("convolves over one axis as the graph does, whatever its taps, stride and padding", async () => {
     const conv = fc.record({
@@ -128,6 +146,24 @@ describe.skipIf(widths.length === 0)("a step graph as a program over rows", () =
     );
   });
 
+  it("convolves with three taps by six products for four places", async () => {
+    for (const [length, multiplied] of [
+      [4, 6],
+      [5, 13],
+      [8, 12],
+    ] as const) {
+      const step = stepOf({ x: [20, length] }, { y: [40, length] }, (b) => {
+        const weights = b.weights([40, 20, 3], noise(2400, 3));
+        b.node("Conv", ["x", weights, b.weights([40], noise(40, 5))], { pads: [1, 1] }, "y");
+      });
+      const counts = programOf(step).operations.flatMap(({ kind, runs }) =>
+        kind === "dense" ? runs.map(({ count }) => count / 20) : [],
+      );
+      expect(counts.reduce((a, b) => a + b)).toBe(multiplied);
+      await expectSame(step, FEW);
+    }
+  });
+
   it("convolves what a convolution gave", async () => {
     const step = stepOf({ x: [5, 8] }, { y: [33, 2] }, (b) => {
       const first = b.weights([40, 5, 3], noise(600, 2));
@@ -139,10 +175,10 @@ describe.skipIf(widths.length === 0)("a step graph as a program over rows", () =
   });
 
   it("transforms windows to frequencies as the graph does, for windows of even and of odd length", async () => {
-    for (const [size, hop] of [
-      [128, 64],
-      [256, 128],
-      [101, 50],
+    for (const [size, hop, share] of [
+      [128, 64, 0.3],
+      [256, 128, 0.25],
+      [101, 50, 0.55],
     ] as const) {
       const bins = Math.floor(size / 2) + 1;
       const filters = Float32Array.from({ length: 2 * bins * size }, (_, i) => {
@@ -156,7 +192,7 @@ describe.skipIf(widths.length === 0)("a step graph as a program over rows", () =
       });
       const products = programOf(step).operations.filter(({ kind }) => kind === "dense");
       const values = products.reduce((sum, { matrix }) => sum + matrix!.values.length, 0);
-      expect(values).toBeLessThan(0.55 * filters.length);
+      expect(values).toBeLessThan(share * filters.length);
       await expectSame(step, FEW);
     }
   });
@@ -187,18 +223,13 @@ describe.skipIf(widths.length === 0)("a step graph as a program over rows", () =
   });
 
   it("steps an LSTM as the graph does", async () => {
+    for (const size of [7, 16, 40]) await expectSame(recurrent("LSTM", size, {}), FEW);
+  });
+
+  it("steps a GRU as the graph does, whether it resets the state or its product", async () => {
     for (const size of [7, 16, 40]) {
-      const step = stepOf({ x: [9], h: [size], c: [size] }, { y: [size], nextC: [size] }, (b) => {
-        const zero = b.integers([0]);
-        const [x, h, c] = ["x", "h", "c"].map((name) => b.node("Unsqueeze", [name, zero]));
-        const w = b.weights([1, 4 * size, 9], noise(36 * size, 3));
-        const r = b.weights([1, 4 * size, size], noise(4 * size * size, 4));
-        const bias = b.weights([1, 8 * size], noise(8 * size, 5));
-        const [, nextH, nextC] = b.nodes("LSTM", [x!, w, r, bias, "", h!, c!], 3, { hidden_size: size });
-        b.node("Squeeze", [nextH!, zero], {}, "y");
-        b.node("Squeeze", [nextC!, zero], {}, "nextC");
-      });
-      await expectSame(step, FEW);
+      for (const linear_before_reset of [0, 1])
+        await expectSame(recurrent("GRU", size, { linear_before_reset }), FEW);
     }
   });
 

@@ -20,8 +20,11 @@ void checkProgram(const ProgramSpec &spec) {
     for (const auto &[column, width] : ports) check(column, width);
   }
   for (const Operation &one : spec.operations) {
+    const bool isDense = one.kind == Operation::Dense;
+    const size_t values = one.vector.size();
+    if (isDense ? values > 0 && values != static_cast<size_t>(one.width) : one.kind == Operation::Add && values != 1)
+      throw DeviceError("an operation has " + std::to_string(values) + " values beside its matrix");
     for (const Run &run : one.runs) {
-      const bool isDense = one.kind == Operation::Dense;
       const int64_t given = one.kind == Operation::LstmGates ? 4 : 1;
       const int64_t made = one.kind == Operation::LstmGates ? 2 : 1;
       const int64_t end = run.from + (run.count - 1) * static_cast<int64_t>(run.step);
@@ -29,8 +32,13 @@ void checkProgram(const ProgramSpec &spec) {
       if (one.kind == Operation::Move) checkColumns(spec, std::min<int64_t>(run.from, end), std::max<int64_t>(run.from, end));
       else check(run.from, given * run.count);
       check(run.to, isDense ? one.width : made * run.count);
-      if (!isDense) check(run.other, run.count);
-      else if (run.other < 0 || run.other > one.depth - run.count) throw DeviceError("a product reads past its matrix");
+      if (isDense) {
+        if (run.other < 0 || run.other > one.depth - run.count) throw DeviceError("a product reads past its matrix");
+      } else if (one.kind == Operation::Scale) {
+        if (run.other < 0 || static_cast<size_t>(run.other) + run.count > values) throw DeviceError("a scale reads past its factors");
+      } else if (one.kind == Operation::Add || one.kind == Operation::Multiply || one.kind == Operation::LstmGates) {
+        check(run.step < 0 ? run.other - run.count + 1 : run.other, run.count);
+      }
     }
   }
 }

@@ -118,17 +118,19 @@ struct Run {
 
 /**
  * What is done to each row of a task, on its columns. A move copies `count` values, `step` apart. A product multiplies `count` values
- * with as many rows of its matrix, from `other` on, for `width` values. Functions of two take the second from `other`. The gates of
- * an LSTM of `count` units are `[i, o, f, g]` at `from`, its cell state at `other`; its states `[h, c]` go to `to`.
+ * with as many rows of its matrix, from `other` on, for `width` values. Functions of two take the second from `other` on, backwards
+ * where `step` is -1; a sum adds that times the one factor. A scale has a factor for each value, from `other` on. The gates of an LSTM
+ * of `count` units are `[i, o, f, g]` at `from`, its cell state at `other`; its states `[h, c]` go to `to`.
  */
 struct Operation {
-  enum Kind : int32_t { Move, Dense, Relu, Sigmoid, Tanh, Square, Root, Add, Subtract, Multiply, LstmGates };
+  enum Kind : int32_t { Move, Dense, Relu, Sigmoid, Tanh, Square, Root, Add, Multiply, Scale, LstmGates };
   Kind kind = Move;
   std::vector<Run> runs;
-  /** Of a product: `[depth, width]`, and what is added, unless it adds to what is there. */
+  /** Of a product: `[depth, width]`. */
   int depth = 0, width = 0;
-  bool adds = false;
-  std::vector<float> weights, bias;
+  std::vector<float> weights;
+  /** What a product adds, nothing where it adds to what is there; or the factors of a sum or a scale. */
+  std::vector<float> vector;
 };
 
 /** A step as operations on rows of `columns` values. */

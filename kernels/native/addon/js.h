@@ -76,12 +76,14 @@ struct Values {
     return std::vector<float>(data, data + expected);
   }
 
-  std::vector<int32_t> integers(napi_value object, const char* name) const {
+  /** All values of an array, however many. */
+  template <typename T>
+  std::vector<T> all(napi_value object, const char* name, napi_typedarray_type type) const {
     const napi_value value = property(object, name);
-    const int32_t* data = array<int32_t>(value, napi_int32_array, 0);
+    const T* data = array<T>(value, type, 0);
     size_t length;
     check(env, napi_get_typedarray_info(env, value, nullptr, &length, nullptr, nullptr, nullptr));
-    return std::vector<int32_t>(data, data + length);
+    return std::vector<T>(data, data + length);
   }
 
   void set(napi_value object, const char* name, napi_value value) const {

@@ -14,7 +14,7 @@ struct OpenProgram {
 };
 
 std::vector<ProgramSpec::Port> readPorts(const Values& js, napi_value spec, const char* name) {
-  const std::vector<int32_t> numbers = js.integers(spec, name);
+  const std::vector<int32_t> numbers = js.all<int32_t>(spec, name, napi_int32_array);
   std::vector<ProgramSpec::Port> ports;
   for (size_t i = 0; i + 1 < numbers.size(); i += 2) ports.push_back({numbers[i], numbers[i + 1]});
   return ports;
@@ -25,15 +25,14 @@ Operation readOperation(const Values& js, napi_value spec) {
   const int32_t kind = js.integer(spec, "kind");
   if (kind < 0 || kind > Operation::LstmGates) throw DeviceError("there is no operation " + std::to_string(kind));
   one.kind = static_cast<Operation::Kind>(kind);
-  const std::vector<int32_t> runs = js.integers(spec, "runs");
+  const std::vector<int32_t> runs = js.all<int32_t>(spec, "runs", napi_int32_array);
   for (size_t i = 0; i + 4 < runs.size(); i += 5) one.runs.push_back({runs[i], runs[i + 1], runs[i + 2], runs[i + 3], runs[i + 4]});
+  one.vector = js.all<float>(spec, "vector", napi_float32_array);
   if (one.kind != Operation::Dense) return one;
   one.depth = js.integer(spec, "depth");
   one.width = js.integer(spec, "width");
-  one.adds = js.flag(spec, "adds");
   if (one.depth < 1 || one.width < 1) throw DeviceError("a product needs a matrix");
   one.weights = js.floats(spec, "weights", static_cast<size_t>(one.depth) * one.width);
-  one.bias = one.adds ? std::vector<float>(one.width) : js.floats(spec, "bias", one.width);
   return one;
 }
 

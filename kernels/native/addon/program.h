@@ -8,6 +8,8 @@
 constexpr int BLOCK_ROWS = 32;
 /** Vectors of a product's panel, as many as a unit of an LSTM has gates. */
 constexpr int PANEL = 4;
+/** Values before the first line, for loads that go past its beginning. */
+constexpr int MARGIN = 16;
 
 /** A matrix `[depth, width]` in panels of `PANEL` vectors of columns; the last may have fewer. */
 struct PackedMatrix {
@@ -27,11 +29,12 @@ struct PackedMatrix {
 
 class CpuProgram final : public Program {
  public:
-  explicit CpuProgram(ProgramSpec spec) : spec_(std::move(spec)), stride_((spec_.columns + 2 * LANES - 1) / LANES * LANES), lines_(static_cast<size_t>(BLOCK_ROWS) * stride_) {
+  explicit CpuProgram(ProgramSpec spec) : spec_(std::move(spec)), stride_((spec_.columns + 2 * LANES - 1) / LANES * LANES), lines_(MARGIN + static_cast<size_t>(BLOCK_ROWS) * stride_) {
     for (Operation &one : spec_.operations) {
       packed_.emplace_back(one.weights, one.depth, one.width);
-      bias_.emplace_back(static_cast<size_t>(PackedMatrix::vectors(one.width)) * LANES);
-      std::copy(one.bias.begin(), one.bias.end(), bias_.back().get());
+      adds_.push_back(one.vector.empty());
+      vectors_.emplace_back(std::max<size_t>(one.width, one.vector.size()) + 2 * LANES);
+      std::copy(one.vector.begin(), one.vector.end(), vectors_.back().get());
       one.weights = {};
     }
   }
@@ -60,7 +63,7 @@ class CpuProgram final : public Program {
   }
 
  private:
-  float *line(int row) const { return lines_.get() + static_cast<size_t>(row) * stride_; }
+  float *line(int row) const { return lines_.get() + MARGIN + static_cast<size_t>(row) * stride_; }
 
   void apply(size_t at, int rows) {
     const Operation &one = spec_.operations[at];
@@ -71,15 +74,18 @@ class CpuProgram final : public Program {
         if (run.step == 1) std::memcpy(to, from, sizeof(float) * run.count);
         else for (int i = 0; i < run.count; i++) to[i] = from[i * run.step];
       });
-      case Operation::Dense: return dense(one, packed_[at].values.get(), bias_[at].get(), rows);
+      case Operation::Dense: return dense(one, packed_[at].values.get(), adds_[at] ? nullptr : vectors_[at].get(), rows);
       case Operation::Relu: return unary(one, rows, [](Vector x) { return Vector::max(x, Vector::of(0.0f)); });
       case Operation::Sigmoid: return unary(one, rows, [](Vector x) { return sigmoid(x); });
       case Operation::Tanh: return unary(one, rows, [](Vector x) { return hyperbolicTangent(x); });
       case Operation::Square: return unary(one, rows, [](Vector x) { return x * x; });
       case Operation::Root: return unary(one, rows, [](Vector x) { return x.root(); });
-      case Operation::Add: return binary(one, rows, [](Vector a, Vector b) { return a + b; });
-      case Operation::Subtract: return binary(one, rows, [](Vector a, Vector b) { return a - b; });
+      case Operation::Add: {
+        const Vector factor = Vector::of(vectors_[at].get()[0]);
+        return binary(one, rows, [factor](Vector a, Vector b) { return Vector::fma(b, factor, a); });
+      }
       case Operation::Multiply: return binary(one, rows, [](Vector a, Vector b) { return a * b; });
+      case Operation::Scale: return scale(one, vectors_[at].get(), rows);
       case Operation::LstmGates: return gates(one, rows);
     }
   }
@@ -90,7 +96,7 @@ class CpuProgram final : public Program {
       for (const Run &run : one.runs) each(line(row), run);
   }
 
-  /** Loads may go past the end of a run, into what follows in the line; stores do not. */
+  /** Loads may go past either end of a run, into what lies beside it; stores do not. */
   template <typename Function>
   void unary(const Operation &one, int rows, Function function) {
     eachRow(one, rows, [&](float *line, const Run &run) {
@@ -102,8 +108,20 @@ class CpuProgram final : public Program {
   template <typename Function>
   void binary(const Operation &one, int rows, Function function) {
     eachRow(one, rows, [&](float *line, const Run &run) {
+      const float *from = line + run.from;
+      const float *other = line + run.other;
+      float *to = line + run.to;
+      for (int i = 0; i < run.count; i += LANES) {
+        const Vector second = run.step < 0 ? Vector::loadBackwards(other - i) : Vector::load(other + i);
+        function(Vector::load(from + i), second).storeFirst(to + i, run.count - i);
+      }
+    });
+  }
+
+  void scale(const Operation &one, const float *factors, int rows) {
+    eachRow(one, rows, [factors](float *line, const Run &run) {
       for (int i = 0; i < run.count; i += LANES)
-        function(Vector::load(line + run.from + i), Vector::load(line + run.other + i)).storeFirst(line + run.to + i, run.count - i);
+        (Vector::load(line + run.from + i) * Vector::load(factors + run.other + i)).storeFirst(line + run.to + i, run.count - i);
     });
   }
 
@@ -122,13 +140,13 @@ class CpuProgram final : public Program {
     });
   }
 
-  /** For each run, `count` values at `from` times the matrix's rows from `other` on: to `to`, plus the bias or what is there. */
+  /** For each run, `count` values at `from` times the matrix's rows from `other` on: to `to`, plus the bias, or what is there where that is null. */
   void dense(const Operation &one, const float *weights, const float *bias, int rows) {
     for (int column = 0; column < one.width; column += PANEL * LANES) {
       const int width = one.width - column;
       withRows<PANEL>(std::min(PANEL, PackedMatrix::vectors(width)), [&](auto vectors) {
         constexpr int VECTORS = decltype(vectors)::value;
-        panel<VECTORS>(one, weights, bias + column, column, std::min(width, VECTORS * LANES), rows);
+        panel<VECTORS>(one, weights, bias == nullptr ? nullptr : bias + column, column, std::min(width, VECTORS * LANES), rows);
         weights += static_cast<size_t>(one.depth) * VECTORS * LANES;
       });
     }
@@ -145,7 +163,7 @@ class CpuProgram final : public Program {
           Vector sum[ROWS][VECTORS];
           for (int row = 0; row < ROWS; row++) {
             x[row] = line(first + row) + run.from;
-            const float *before = one.adds ? line(first + row) + run.to + column : bias;
+            const float *before = bias == nullptr ? line(first + row) + run.to + column : bias;
             for (int at = 0; at < VECTORS; at++) sum[row][at] = Vector::load(before + at * LANES);
           }
           accumulate<ROWS, VECTORS>(sum, x, weights + static_cast<size_t>(run.other) * VECTORS * LANES, run.count);
@@ -163,5 +181,7 @@ class CpuProgram final : public Program {
   const size_t stride_;
   Aligned lines_;
   std::vector<PackedMatrix> packed_;
-  std::vector<Aligned> bias_;
+  /** By operation, padded; a product without one adds to what is there. */
+  std::vector<Aligned> vectors_;
+  std::vector<bool> adds_;
 };

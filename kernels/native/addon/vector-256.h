@@ -10,6 +10,10 @@ struct Vector {
   __m256 v;
 
   static Vector load(const float *from) { return {_mm256_loadu_ps(from)}; }
+  /** Backwards: `from` is the last of them in memory. */
+  static Vector loadBackwards(const float *from) {
+    return {_mm256_permutevar8x32_ps(_mm256_loadu_ps(from - LANES + 1), _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0))};
+  }
   static Vector of(float x) { return {_mm256_set1_ps(x)}; }
   static Vector fma(Vector a, Vector b, Vector c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   Vector operator+(Vector o) const { return {_mm256_add_ps(v, o.v)}; }

@@ -10,6 +10,11 @@ struct Vector {
   __m512 v;
 
   static Vector load(const float *from) { return {_mm512_loadu_ps(from)}; }
+  /** Backwards: `from` is the last of them in memory. */
+  static Vector loadBackwards(const float *from) {
+    const __m512i order = _mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    return {_mm512_permutexvar_ps(order, _mm512_loadu_ps(from - LANES + 1))};
+  }
   static Vector of(float x) { return {_mm512_set1_ps(x)}; }
   static Vector fma(Vector a, Vector b, Vector c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
   Vector operator+(Vector o) const { return {_mm512_add_ps(v, o.v)}; }
