@@ -36,8 +36,8 @@ export class CellWork {
   #batch: WorkBatch | undefined;
   /** Requests with rows in the running task. */
   readonly #inTask = new Set<WorkRequest>();
-  /** When the last task ended with more that was ready; negative where it did not. */
-  #freeUs = NEVER;
+  /** The last task, where it ended with more that was ready and nothing was done since. */
+  #free: WorkBatch | undefined;
 
   /** Times that it is told count from the start of the life. */
   constructor(work: LifeWork) {
@@ -69,8 +69,9 @@ export class CellWork {
     return found ? String(this.#arrivals.get(found.request)) : `of an ended run ${run}`;
   }
 
-  add(id: number, { type, steps, open, stepsAhead, after, ...about }: AddedRun, us: number): void {
-    const request = this.#requests.get(about.arrival) ?? this.#arrived(about, us);
+  add(id: number, added: AddedRun, us: number): void {
+    const { type, steps, open, stepsAhead, after, arrival } = added;
+    const request = this.#requests.get(arrival) ?? this.#arrived(added, us);
     const run: WorkRun = {
       request,
       cell: cellKey(this.#types[type]!),
@@ -96,7 +97,6 @@ export class CellWork {
     if (kind === "remove") request.wasRemoved = true;
     // Whether a time limit is met is for those to find out who run the work again.
     if (kind === "remove" && "afterUs" in when && when.afterUs >= request.timeoutUs) return;
-    if (kind === "extend" && "afterUs" in when) request.isSession = true;
     request.changes.push({ kind, run, when, steps });
   }
 
@@ -111,19 +111,25 @@ export class CellWork {
   }
 
   began({ type, rows, steps, subgraphs }: Task, us: number): void {
-    const { startUs, between, batches } = this.#work;
-    if (this.#freeUs !== NEVER) {
-      between.us += us - this.#freeUs;
-      between.count++;
-    }
+    const { startUs, batches } = this.#work;
+    const beginUs = startUs + us;
+    if (this.#free) this.#free.untilNextUs = beginUs - this.#free.endUs;
+    this.#free = undefined;
     for (let row = 0; row < rows; row++) {
       const run = this.#runs.get(subgraphs[row]!)!;
       run.done += steps;
       run.request.cells += steps;
       this.#inTask.add(run.request);
     }
-    const beginUs = startUs + us;
-    this.#batch = { name: this.#types[type]!.name, rows, steps, size: 0, beginUs, endUs: NEVER };
+    this.#batch = {
+      name: this.#types[type]!.name,
+      rows,
+      steps,
+      size: 0,
+      beginUs,
+      endUs: NEVER,
+      untilNextUs: NEVER,
+    };
     batches.push(this.#batch);
   }
 
@@ -131,21 +137,18 @@ export class CellWork {
     this.#batch!.endUs = this.#work.startUs + us;
   }
 
-  /** The task has let its runs go; `isReady` where more can run. */
-  free(isReady: boolean): void {
+  /** The task has let its runs go, and so many cells could run now. */
+  free(ready: number): void {
     this.#inTask.clear();
-    this.#freeUs = isReady ? this.#batch!.endUs - this.#work.startUs : NEVER;
+    this.#free = ready > 0 ? this.#batch : undefined;
   }
 
   /** What the engine does next is not the next task. */
   pause(): void {
-    this.#freeUs = NEVER;
+    this.#free = undefined;
   }
 
-  #arrived(
-    { arrival, priority, deadlineUs }: Pick<AddedRun, "arrival" | "priority" | "deadlineUs">,
-    us: number,
-  ): WorkRequest {
+  #arrived({ arrival, priority, deadlineUs, open, stepsAhead }: AddedRun, us: number): WorkRequest {
     const request: WorkRequest = {
       kind: "cells",
       arrivalUs: this.#work.startUs + us,
@@ -156,7 +159,8 @@ export class CellWork {
       open: 0,
       endUs: NEVER,
       wasRemoved: false,
-      isSession: false,
+      // To a run of a search, too, steps are added, but never more than the next.
+      isSession: open && stepsAhead,
     };
     this.#requests.set(arrival, request);
     this.#arrivals.set(request, arrival);

@@ -73,7 +73,7 @@ export class GraphReproduction {
     const beginUs = this.#us(now!);
     this.#inBatch = ids.map((id) => this.#take(graph!, id));
     const size = this.#inBatch.reduce((most, request) => Math.max(most, request.size), 0);
-    this.#batch = { name, rows: ids.length, steps: 1, size, beginUs, endUs: -1 };
+    this.#batch = { name, rows: ids.length, steps: 1, size, beginUs, endUs: -1, untilNextUs: -1 };
     this.#work.batches.push(this.#batch);
     return undefined;
   }

@@ -36,8 +36,7 @@ export class Reproduction {
     this.#scheduler = new Scheduler({ types: [], policy: policies[policy as PolicyName] });
     this.#startMs = startMs;
     const startUs = Math.round((epochMs - originMs) * 1000);
-    const between = { us: 0, count: 0 };
-    this.work = { startUs, types: new Map(), requests: [], batches: [], buffers: [], between };
+    this.work = { startUs, types: new Map(), requests: [], batches: [], buffers: [] };
     this.#cells = new CellWork(this.work);
     this.#graphs = new GraphReproduction(this.work, startMs);
   }
@@ -156,7 +155,7 @@ export class Reproduction {
     this.#timeUs = timeUs;
     this.#cells.ended(timeUs);
     this.#scheduler.complete(task, (run) => this.#cells.gone(run, timeUs));
-    this.#cells.free(this.#scheduler.ready > 0);
+    this.#cells.free(this.#scheduler.ready);
   }
 
   #leave([graph, request]: readonly number[]): void {

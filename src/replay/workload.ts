@@ -44,8 +44,8 @@ export interface WorkRequest {
   endUs: number;
   /** Ended by somebody, not by itself. */
   wasRemoved: boolean;
-  /** Steps came while it ran, so that its length says nothing of the server. */
-  isSession: boolean;
+  /** Its steps come while it runs, so that its length says nothing of the server. */
+  readonly isSession: boolean;
 }
 
 /** A request for a whole graph. */
@@ -71,7 +71,10 @@ export interface WorkBatch {
   /** Of whole requests: the largest. 0 for cells. */
   readonly size: number;
   readonly beginUs: number;
+  /** Negative where it has not ended. */
   endUs: number;
+  /** From its end until the next began, where more cells were ready; else negative. */
+  untilNextUs: number;
 }
 
 export interface BufferChange extends RecordedBuffers {
@@ -86,8 +89,6 @@ export interface LifeWork {
   readonly requests: (WorkRequest | WholeRequest)[];
   readonly batches: WorkBatch[];
   readonly buffers: BufferChange[];
-  /** Between the end of a task and the begin of the next, where cells were ready: how long in all, and how often. */
-  readonly between: { us: number; count: number };
 }
 
 /** The name of a cell on all engines: versions of a model are apart by the number of their family. */

@@ -29,12 +29,13 @@ beforeAll(async () => {
 
 afterEach(() => child?.kill("SIGKILL"));
 
-/** A server of two engines that records, and what ends it. */
+/** A server that records, and what ends it. */
 async function recording(
   file: string,
+  models: readonly string[],
+  engines: number,
 ): Promise<{ port: number; end: (signal: NodeJS.Signals) => Promise<void> }> {
-  const models = [zoo("g2p"), zoo("listops"), zoo("silero-vad"), join(folder, "transformer")];
-  const options = ["--port", "0", "--engines", "2", "--record", file];
+  const options = ["--port", "0", "--engines", `${engines}`, "--record", file];
   const started = spawn(process.execPath, [
     main,
     "serve",
@@ -103,7 +104,8 @@ async function ask(port: number): Promise<void> {
 describe("a server that records", () => {
   it("is replayed with every batch as it was, of cells and of whole graphs, on all engines", async () => {
     const file = join(folder, "whole");
-    const { port, end } = await recording(file);
+    const models = [zoo("g2p"), zoo("listops"), zoo("silero-vad"), join(folder, "transformer")];
+    const { port, end } = await recording(file, models, 2);
     await ask(port);
     await end("SIGTERM");
     const { stdout } = await run("replay", file);
@@ -119,15 +121,36 @@ describe("a server that records", () => {
   it("goes on in a file whose server was killed, and tells of its torn line", async () => {
     const file = join(folder, "killed");
     for (let times = 0; times < 2; times++) {
-      const { port, end } = await recording(file);
-      await ask(port);
+      const { port, end } = await recording(file, [zoo("listops")], 1);
+      const client = await TestClient.open(port);
+      for (const id of ["1", "2"]) {
+        client.send({ type: "infer", id, model: "listops", inputs: { text: "[MIN 4 7 ]" } });
+        await client.next({ type: "done", id });
+      }
       await end("SIGKILL");
       await appendFile(file, "b 12");
     }
     const { stdout } = await run("replay", file);
     expect(stdout).toMatch(/every one as recorded\.\n2 lines were torn when a server died, and left out\.\n/);
     expect((await readFile(file, "utf8")).match(/^session /gm)).toHaveLength(2);
-    expect((await run("trace", "show", file)).stdout).toMatch(new RegExp(`^requests +${2 * REQUESTS}$`, "m"));
+    expect((await run("trace", "show", file)).stdout).toMatch(/^requests +4$/m);
+  });
+
+  it("says what other settings would have made of it, as a table, as JSON and as a page", async () => {
+    const file = join(folder, "whole");
+    const html = join(folder, "page.html");
+    const options = ["--max-batch", "1", "--engines", "1", "--speed", "2", "--policy", "oldest"];
+    const { stdout } = await run("replay", file, ...options, "--html", html);
+    expect(stdout).toMatch(/recorded +simulated as it was +max batch 1, policy oldest, engines 1, speed 2$/m);
+    expect(stdout).toMatch(/^mean rows +\d+\.\d\d +\d+\.\d\d +1\.00$/m);
+    expect((await readFile(html, "utf8")).match(/<svg/g)).toHaveLength(2);
+    const { figures, tasks } = JSON.parse((await run("replay", file, ...options, "--json")).stdout);
+    expect(tasks).toBeGreaterThan(20);
+    const [recorded, again, whatIf] = figures as { requests: number; busy: number; batches: number }[];
+    expect(again!.requests).toBe(recorded!.requests);
+    expect(recorded!.requests).toBeGreaterThan(REQUESTS / 2);
+    expect(whatIf!.batches).toBeGreaterThan(recorded!.batches);
+    await expect(run("replay", file, "--speed", "0")).rejects.toThrow(/It must be a number above 0/);
   });
 
   it("ends with 1 where a batch differs, and says which", async () => {
