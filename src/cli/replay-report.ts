@@ -8,12 +8,14 @@ import { tallyRecorded, tallyWhatIf } from "../replay/what-if.ts";
 
 export interface Column {
   readonly name: string;
+  /** What it is called in plots, where there is little room. */
+  readonly mark: string;
   readonly tally: Tally;
 }
 
 /** What was, and where something is to be otherwise, what would have been: with the same settings, to be compared, and with those. */
 export function columnsOf(sessions: readonly SessionWork[], whatIf: WhatIf): Column[] {
-  const recorded = { name: "recorded", tally: tallyRecorded(sessions) };
+  const recorded = { name: "recorded", mark: "recorded", tally: tallyRecorded(sessions) };
   if (Object.keys(whatIf).length === 0) return [recorded];
   const { maxBatch, policy, engines, speed } = whatIf;
   const changes = { "max batch": maxBatch, policy, engines, speed };
@@ -22,8 +24,8 @@ export function columnsOf(sessions: readonly SessionWork[], whatIf: WhatIf): Col
   );
   return [
     recorded,
-    { name: "simulated as it was", tally: tallyWhatIf(sessions, {}) },
-    { name: named.join(", "), tally: tallyWhatIf(sessions, whatIf) },
+    { name: "simulated as it was", mark: "simulated", tally: tallyWhatIf(sessions, {}) },
+    { name: named.join(", "), mark: "what if", tally: tallyWhatIf(sessions, whatIf) },
   ];
 }
 
@@ -56,8 +58,8 @@ export async function replayPage(file: string, verdict: string, columns: readonl
       subtitle: "in the engine, without sockets",
       x: { label: "latency, ms", scale: "log" },
       y: { label: "share of requests, %", scale: "linear", ticks: [0, 20, 40, 60, 80, 100] },
-      series: answered.map(({ name, tally }) => ({
-        name,
+      series: answered.map(({ mark, tally }) => ({
+        name: mark,
         dots: false,
         points: tally.curve.map(([ms, share]) => [ms, 100 * share] as const),
       })),
@@ -69,7 +71,7 @@ export async function replayPage(file: string, verdict: string, columns: readonl
       title: "Rows of a task, requests of a batch",
       x: "rows",
       y: "share of tasks and batches",
-      series: ran.map(({ name, tally }) => ({ name, bars: tally.sizes })),
+      series: ran.map(({ mark, tally }) => ({ name: mark, bars: tally.sizes })),
     }),
   );
   const section = {

@@ -93,6 +93,9 @@ export async function adapterFor(
 export class Recorder {
   readonly #file: ReturnType<typeof createWriteStream>;
   readonly #failed: Promise<never>;
+  /** Lines that are not written yet: a write for each would cost more than the request's own bookkeeping. */
+  #lines = "";
+  #timer: NodeJS.Timeout | undefined;
 
   private constructor(file: ReturnType<typeof createWriteStream>) {
     this.#file = file;
@@ -110,11 +113,23 @@ export class Recorder {
 
   /** Times are of the machine's clock, so that a trace goes on where a server was started again. */
   arrived(size: number): void {
-    this.#file.write(`${(performance.timeOrigin + performance.now()).toFixed(3)},${size}\n`);
+    this.#lines += `${(performance.timeOrigin + performance.now()).toFixed(3)},${size}\n`;
+    this.#timer ??= setTimeout(() => this.#flush(), LONGEST_GATHERING_MS);
   }
 
   async close(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#flush();
     this.#file.end();
     await Promise.race([once(this.#file, "close"), this.#failed]);
   }
+
+  #flush(): void {
+    this.#timer = undefined;
+    this.#file.write(this.#lines);
+    this.#lines = "";
+  }
 }
+
+/** A server that dies loses at most the arrivals of this time. */
+const LONGEST_GATHERING_MS = 500;

@@ -98,7 +98,7 @@ export class RecordingFile {
     let rest = value;
     for (let at = this.#length + count - 1; at >= this.#length; at--) {
       const next = Math.floor(rest / 10);
-      this.#bytes[at] = ZERO + rest - 10 * next;
+      this.#bytes[at] = ZERO + (rest - 10 * next);
       rest = next;
     }
     this.#length += count;

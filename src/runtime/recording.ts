@@ -23,7 +23,9 @@ export async function beginRecording(path: string, settings: SessionSettings): P
       refuse(`is there and is none that can go on, it begins with '${first.split("\n")[0]}'`);
     const last = size === 0 ? "" : await textAt(size - 1, 1);
     const before = last === "" ? heading : last === "\n" ? "" : `${TORN}\n`;
-    await file.appendFile(`${before}session ${JSON.stringify(settings)}\n`);
+    await file
+      .appendFile(`${before}session ${JSON.stringify(settings)}\n`)
+      .catch((cause: Error) => refuse(`cannot be written: ${cause.message}`, cause));
   } finally {
     await file.close();
   }

@@ -127,6 +127,8 @@ describe("a server that records", () => {
         client.send({ type: "infer", id, model: "listops", inputs: { text: "[MIN 4 7 ]" } });
         await client.next({ type: "done", id });
       }
+      const arrivals = async () => (await readFile(file, "utf8")).match(/^\d+\.\d+,/gm)?.length;
+      await expect.poll(arrivals, { timeout: 20_000 }).toBe(2 * (times + 1));
       await end("SIGKILL");
       await appendFile(file, "b 12");
     }
