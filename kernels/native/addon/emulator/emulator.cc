@@ -103,19 +103,34 @@ void begin(Fiber& fiber, Block& block, const Place& place, int number) {
   makecontext(&fiber.start, body, 0);
 }
 
-void runAll(size_t count) {
-  Machine& m = machine;
-  for (bool isAnyLeft = true; isAnyLeft;) {
-    isAnyLeft = false;
-    m.random = m.random * 1664525u + 1013904223u;
-    const size_t first = m.random % count;
-    const bool isForward = (m.random >> 16) & 1;
-    for (size_t i = 0; i < count; i++) {
-      Fiber& fiber = *m.fibers[(isForward ? first + i : first + count - i) % count];
-      if (fiber.isOver) continue;
-      resume(fiber);
-      isAnyLeft = isAnyLeft || !fiber.isOver;
-    }
+uint32_t random() {
+  machine.random = machine.random * 1664525u + 1013904223u;
+  return machine.random >> 8;
+}
+
+/** Once each, from a random one on and in a random direction. Answers whether any is left. */
+bool runOnce(size_t first, size_t count) {
+  const size_t start = random() % count;
+  const bool isForward = random() % 2 == 0;
+  bool isAnyLeft = false;
+  for (size_t i = 0; i < count; i++) {
+    Fiber& fiber = *machine.fibers[first + (isForward ? start + i : start + count - i) % count];
+    if (fiber.isOver) continue;
+    resume(fiber);
+    isAnyLeft = isAnyLeft || !fiber.isOver;
+  }
+  return isAnyLeft;
+}
+
+/** Blocks that run together run ahead of each other, as far as they can. */
+void runAll(size_t blocks, size_t perBlock) {
+  std::vector<size_t> left(blocks);
+  for (size_t i = 0; i < blocks; i++) left[i] = i;
+  while (!left.empty()) {
+    const size_t at = random() % left.size();
+    bool isLeft = true;
+    for (uint32_t rounds = 1 + random() % 64; rounds > 0 && isLeft; rounds--) isLeft = runOnce(left[at] * perBlock, perBlock);
+    if (!isLeft) left.erase(left.begin() + at);
   }
 }
 
@@ -166,7 +181,7 @@ void run(dim3 blocks, dim3 threads, size_t sharedBytes, bool areTogether, const 
         begin(*m.fibers[i * perBlock + t], block, {thread, place, threads, blocks}, t);
       }
     }
-    runAll(atOnce * perBlock);
+    runAll(atOnce, perBlock);
   }
 }
 
