@@ -11,6 +11,7 @@ const { values: options } = parseArgs({
     nvcc: { type: "string", default: "nvcc" },
     prebuild: { type: "boolean", default: false },
     "without-cuda": { type: "boolean", default: false },
+    emulated: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
 });
@@ -19,6 +20,7 @@ if (options.help) {
 
   --nvcc <path>     CUDA compiler (default: nvcc on the PATH)
   --without-cuda    CPU only
+  --emulated        beside it, for tests: the CUDA kernels, thread by thread on the processor
   --prebuild        write to prebuilds/, which goes into the package, instead of build/native/`);
   process.exit(0);
 }
@@ -31,9 +33,10 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const addon = fileURLToPath(new URL("addon", import.meta.url));
 const folder = resolve(root, options.prebuild ? "prebuilds" : "build/native", `${process.platform}-${process.arch}`);
 const file = resolve(folder, "cellbatch.node");
+const emulatedFile = resolve(folder, "cellbatch-emulated.node");
 // Next to the program that runs this, as Node's own releases have them.
 const headers = resolve(process.execPath, "../../include/node");
-const common = [`-I${headers}`, "-std=c++17", "-O3", "-shared", "-DNODE_GYP_MODULE_NAME=cellbatch", "-o", file];
+const common = [`-I${headers}`, "-std=c++17", "-O3", "-shared", "-DNODE_GYP_MODULE_NAME=cellbatch"];
 const sources = ["addon.cc", "cpu.cc", "cpu-256.cc", "cpu-512.cc", "reference.cc", "program-js.cc", "spec-js.cc",
   "engine/commands.cc", "engine/engine-js.cc", "engine/sampling.cc", "engine/stepper.cc", "engine/submissions.cc"].map((name) => resolve(addon, name));
 
@@ -42,17 +45,26 @@ const hasCuda = !options["without-cuda"] && run(options.nvcc, ["--version"]).sta
 if (hasCuda) {
   const report = compile(options.nvcc, [
     ...common,
+    ...["-o", file],
     ...ARCHITECTURES.flatMap((architecture) => ["-gencode", `arch=${architecture}`]),
     ...["-Xptxas", "-v", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"],
     ...sources,
-    resolve(addon, "cuda.cu"),
+    resolve(addon, "cuda/device.cu"),
   ]);
   checkKernels(report);
 } else {
   console.log(`Without CUDA: ${options["without-cuda"] ? "asked for" : `there is no ${options.nvcc}`}.`);
-  compile("c++", [...common, "-fPIC", "-fvisibility=hidden", ...sources, resolve(addon, "no-cuda.cc")]);
+  compile("c++", [...common, "-o", file, "-fPIC", "-fvisibility=hidden", ...sources, resolve(addon, "no-cuda.cc")]);
 }
 console.log(`Built ${file}`);
+if (options.emulated) {
+  const emulator = resolve(addon, "emulator");
+  compile("c++", [
+    ...[...common, "-O2", "-o", emulatedFile, "-fPIC", "-fvisibility=hidden", `-I${emulator}`, ...sources],
+    ...[resolve(emulator, "emulator.cc"), "-x", "c++", resolve(addon, "cuda/device.cu")],
+  ]);
+  console.log(`Built ${emulatedFile}`);
+}
 
 function run(command, args) {
   return spawnSync(command, args, { encoding: "utf8" });

@@ -3,7 +3,7 @@ import { Fault } from "../../src/core/faults.ts";
 import { stateLayout } from "../kernel.ts";
 import { allRunNatively, nativeCell } from "./cells.ts";
 import { CommandWriter, ring } from "./commands.ts";
-import { type DeviceChoice, type EngineHandle, type Native, nativeFor } from "./load.ts";
+import { type DeviceChoice, deviceSpec, type EngineHandle, type Native, nativeFor } from "./load.ts";
 
 export interface DeviceEngineOptions extends DeviceChoice {
   /** Requests that are there at a time, running or waiting; 1 or more. */
@@ -55,14 +55,14 @@ export class DeviceEngine {
   }
 
   private constructor(native: Native, cells: readonly CellSpec[], options: DeviceEngineOptions) {
-    const { device, card = 0, vectorBits = 0, slots, rows, treeSlots = 0, tokens = 0 } = options;
+    const { slots, rows, treeSlots = 0, tokens = 0 } = options;
     const hidden = stateLayout(cells)[0]!.size;
     const converted = cells.map(nativeCell);
     const entries = 2 ** Math.ceil(Math.log2(slots));
     this.#native = native;
     const opened = native.openEngine(
       {
-        ...{ device, card, vectorBits, hidden, slots, rows, treeSlots, tokens, entries },
+        ...{ ...deviceSpec(options), hidden, slots, rows, treeSlots, tokens, entries },
         maxBatch: rows * STEPS_OF_CALL,
         cells: converted,
       },

@@ -3,7 +3,7 @@ import { Fault } from "../../src/core/faults.ts";
 import { type Kernel, type KernelFactory, type KernelTask, stateLayout, type Values } from "../kernel.ts";
 import { rowsAreIndependent } from "../row-check.ts";
 import { canRunNatively, nativeCell } from "./cells.ts";
-import { type DeviceChoice, type Handle, type Native, nativeFor } from "./load.ts";
+import { type DeviceChoice, deviceSpec, type Handle, type Native, type Numbers, nativeFor } from "./load.ts";
 
 export interface NativeOptions extends DeviceChoice {
   /** Most rows times steps of one task; 1 or more. @default 256 */
@@ -26,7 +26,7 @@ export function createNativeKernel(options: NativeOptions): KernelFactory {
 class NativeKernel implements Kernel {
   readonly name: string;
   readonly cells: readonly CellSpec[];
-  readonly tolerance = 1e-5;
+  readonly tolerance: number;
   readonly maxBatch: number;
   rowsAreIndependent = false;
   readonly #native: Native;
@@ -40,7 +40,7 @@ class NativeKernel implements Kernel {
   #slots = 0;
 
   constructor(native: Native, cells: readonly CellSpec[], options: NativeOptions) {
-    const { device, card = 0, vectorBits = 0, maxBatch = 256 } = options;
+    const { device, numbers = "fp32", maxBatch = 256 } = options;
     const refused = cells.find((cell) => !canRunNatively(cell));
     if (refused) {
       throw new Fault(
@@ -48,7 +48,8 @@ class NativeKernel implements Kernel {
         `cell '${refused.name}' is of kind '${refused.body.kind}', which the native kernel cannot compute: serve it with the onnx kernel`,
       );
     }
-    this.name = `native/${device}`;
+    this.name = numbers === "fp32" ? `native/${device}` : `native/${device}/${numbers}`;
+    this.tolerance = TOLERANCES[numbers];
     this.cells = cells;
     this.maxBatch = maxBatch;
     this.#native = native;
@@ -57,9 +58,7 @@ class NativeKernel implements Kernel {
     this.#hasC = layout.length === 2;
     const converted = cells.map(nativeCell);
     const { handle, places } = native.open({
-      device,
-      card,
-      vectorBits,
+      ...deviceSpec(options),
       hidden: this.#hidden,
       maxBatch,
       cells: converted,
@@ -130,6 +129,9 @@ class NativeKernel implements Kernel {
     this.#native.close(this.#handle);
   }
 }
+
+/** Of one step, relative; that of bf16 has 8 bits of each operand. */
+const TOLERANCES: Readonly<Record<Numbers, number>> = { fp32: 1e-5, tf32: 1e-3, bf16: 1e-2 };
 
 /** A call of several steps saves the way into the addon and back. */
 const STEP_SIZES = [1, 2, 4, 8];

@@ -55,18 +55,27 @@ export type Handle = object & { readonly brand: "device" };
 
 /** Which device computes. */
 export interface DeviceChoice {
-  /** The processor's vectors, a GPU, or plain C++ with float64 sums, for tests. */
-  readonly device: DeviceSpec["device"];
+  /**
+   * The processor's vectors; a GPU; or, for tests, plain C++ with float64 sums, or the GPU's kernels thread by thread on the
+   * processor, of an addon that `npm run build:native -- --emulated` builds.
+   */
+  readonly device: "cpu" | "cuda" | "reference" | "emulated";
+  /** What a GPU multiplies: with tensor cores but for `fp32`. States and sums are float32 with all of them. @default "fp32" */
+  readonly numbers?: Numbers;
   /** Number of the GPU. @default 0 */
   readonly card?: number;
   /** Of the CPU: 512 or 256. @default the widest that there are */
   readonly vectorBits?: 256 | 512;
 }
 
+export type Numbers = "fp32" | "tf32" | "bf16";
+
 export interface DeviceSpec {
   readonly device: "cpu" | "cuda" | "reference";
   /** Number of the GPU. */
   readonly card: number;
+  /** As `Numbers` in `addon/device.h`. */
+  readonly numbers: number;
   /** Of the CPU: 512 or 256, 0 for the widest that there are. */
   readonly vectorBits: number;
   readonly hidden: number;
@@ -155,11 +164,21 @@ export interface NativeStatus {
 
 /** The addon: the prebuilt file of the package, else the one that `npm run build:native` made. Undefined where neither loads. */
 export function loadNative(): Native | undefined {
-  return find().native;
+  return find("cellbatch").native;
+}
+
+/** The addon whose GPU is emulated. Undefined where it was not built. */
+export function loadEmulated(): Native | undefined {
+  return find("cellbatch-emulated").native;
 }
 
 /** The addon, for a device that is there; else throws MODEL_NOT_READY with what to do. */
 export function nativeFor({ device, vectorBits: wanted }: DeviceChoice): Native {
+  if (device === "emulated") {
+    const { native, why } = find("cellbatch-emulated");
+    if (native) return native;
+    throw new Fault("MODEL_NOT_READY", `${why}: run 'npm run build:native -- --emulated'`);
+  }
   const native = loadNative();
   const { reason, message, vectorBits } = nativeStatus();
   if (!native || (device === "cuda" && reason !== "ok")) throw new Fault("MODEL_NOT_READY", message);
@@ -174,7 +193,7 @@ export function nativeFor({ device, vectorBits: wanted }: DeviceChoice): Native 
 
 /** Never throws. */
 export function nativeStatus(): NativeStatus {
-  const { native, why } = find();
+  const { native, why } = find("cellbatch");
   const found = native
     ? native.status()
     : { reason: "not-built" as const, detail: why, driver: 0, runtime: 0, cards: [], vectorBits: 0 };
@@ -199,9 +218,9 @@ function advice({ reason, detail, driver, runtime, cards }: Omit<NativeStatus, "
   }
 }
 
-function find(): { readonly native?: Native; readonly why: string } {
-  const name = `${process.platform}-${process.arch}/cellbatch.node`;
-  let why = `there is no file for ${process.platform}-${process.arch}`;
+function find(addon: string): { readonly native?: Native; readonly why: string } {
+  const name = `${process.platform}-${process.arch}/${addon}.node`;
+  let why = `there is no file ${name}`;
   for (const place of PLACES) {
     const file = fileURLToPath(new URL(`${place}/${name}`, import.meta.url));
     if (!existsSync(file)) continue;
@@ -212,6 +231,16 @@ function find(): { readonly native?: Native; readonly why: string } {
     }
   }
   return { why };
+}
+
+/** The choice as the addon has it. */
+export function deviceSpec({ device, card = 0, vectorBits, numbers = "fp32" }: DeviceChoice) {
+  return {
+    device: device === "emulated" ? "cuda" : device,
+    card,
+    vectorBits: vectorBits ?? 0,
+    numbers: ["fp32", "tf32", "bf16"].indexOf(numbers),
+  } as const;
 }
 
 /** From here as source, and as built below `dist`. */

@@ -27,12 +27,13 @@ export async function histograms(chart: Histograms): Promise<string> {
   const width = Math.max(1, Math.ceil(most / MOST_BINS));
   const bins = chart.series.flatMap(({ name, bars }) => binned(bars, width).map((bin) => ({ ...bin, name })));
   const names = chart.series.map(({ name }) => name);
+  const longest = Math.max(...names.map(({ length }) => length));
   const drawn = plot({
     width: WIDTH,
     height: MARGIN_TOP + 56 + 110 * names.length,
     marginTop: MARGIN_TOP + 12,
     marginLeft: 64,
-    marginRight: 110,
+    marginRight: 20 + 7 * longest,
     marginBottom: 48,
     style: STYLE,
     x: { label: chart.x, labelAnchor: "center", domain: [0.5, most + 0.5] },

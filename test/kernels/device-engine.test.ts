@@ -3,7 +3,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import type { CommandWriter } from "../../kernels/native/commands.ts";
 import { DeviceEngine, type DeviceEngineOptions } from "../../kernels/native/device-engine.ts";
 import { createNativeKernel } from "../../kernels/native/kernel.ts";
-import { type DeviceChoice, loadNative, nativeStatus } from "../../kernels/native/load.ts";
+import { type DeviceChoice, loadEmulated, loadNative, nativeStatus } from "../../kernels/native/load.ts";
 import { contractCells } from "../contracts/kernel.ts";
 import { gruCell, noise } from "../fixtures/models.ts";
 import { type Command, EngineOracle } from "./device-engine-oracle.ts";
@@ -13,6 +13,9 @@ const TOKENS = 12;
 const SLOTS = 10;
 const cells = [...contractCells.slice(0, 6), gruCell("gru", HIDDEN, 4)];
 const [FIRST, SECOND, LEAF, NODE, HEAD, VECTORS, GRU] = [0, 1, 2, 3, 4, 5, 6] as const;
+const GPUS = (["emulated", "cuda"] as const).flatMap((device) =>
+  (["fp32", "tf32", "bf16"] as const).map((numbers): DeviceChoice => ({ device, numbers })),
+);
 const { reason: cuda, message, vectorBits } = nativeStatus();
 
 const devices: readonly DeviceChoice[] = [
@@ -20,30 +23,33 @@ const devices: readonly DeviceChoice[] = [
   ...([256, 512] as const).flatMap((bits): DeviceChoice[] =>
     bits <= vectorBits ? [{ device: "cpu", vectorBits: bits }] : [],
   ),
-  ...(cuda === "ok" ? [{ device: "cuda" } as const] : []),
+  ...GPUS.filter(({ device }) => (device === "cuda" ? cuda === "ok" : loadEmulated())),
 ];
 
 describe.skipIf(!loadNative())(`a device engine (${message})`, () => {
-  it.each(devices)("on $device $vectorBits does what the oracle does, bit for bit", async (choice) => {
-    const kernel = await createNativeKernel({ ...choice, maxBatch: 1 })(cells);
-    onTestFinished(() => kernel.dispose());
-    await fc.assert(
-      fc.asyncProperty(
-        settings,
-        fc.array(submissions, { minLength: 1, maxLength: 12 }),
-        async (setting, plan) => {
-          const oracle = new EngineOracle(kernel, setting.rows, setting.treeSlots);
-          const engine = open({ ...choice, ...setting });
-          try {
-            await replay(engine, oracle, setting, plan);
-          } finally {
-            engine.close();
-          }
-        },
-      ),
-      { numRuns: 150 },
-    );
-  });
+  it.each(devices)(
+    "on $device $vectorBits $numbers does what the oracle does, bit for bit",
+    async (choice) => {
+      const kernel = await createNativeKernel({ ...choice, maxBatch: 1 })(cells);
+      onTestFinished(() => kernel.dispose());
+      await fc.assert(
+        fc.asyncProperty(
+          settings,
+          fc.array(submissions, { minLength: 1, maxLength: 12 }),
+          async (setting, plan) => {
+            const oracle = new EngineOracle(kernel, setting.rows, setting.treeSlots);
+            const engine = open({ ...choice, ...setting });
+            try {
+              await replay(engine, oracle, setting, plan);
+            } finally {
+              engine.close();
+            }
+          },
+        ),
+        { numRuns: choice.device === "emulated" ? 20 : 150 },
+      );
+    },
+  );
 
   it("refuses commands that are none, by the value, and goes on", async () => {
     const engine = open({ device: "reference", rows: 2, treeSlots: 3 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { canRunNatively } from "../../kernels/native/cells.ts";
 import { createNativeKernel } from "../../kernels/native/kernel.ts";
-import { loadNative, nativeStatus } from "../../kernels/native/load.ts";
+import { loadEmulated, loadNative, type Numbers, nativeStatus } from "../../kernels/native/load.ts";
 import { ReferenceKernel } from "../../kernels/reference/reference.ts";
 import { contractCells, kernelContract } from "../contracts/kernel.ts";
 import { gruCell, lstmCell } from "../fixtures/models.ts";
@@ -119,6 +119,18 @@ if (native) {
     });
   });
 } else it.skip(`the native reference kernel: ${message}`, () => {});
+
+const numbers: readonly Numbers[] = ["fp32", "tf32", "bf16"];
+
+if (loadEmulated()) {
+  for (const one of numbers) {
+    kernelContract(
+      `emulated CUDA, ${one},`,
+      (some, maxBatch) => createNativeKernel({ device: "emulated", numbers: one, maxBatch })(some),
+      { cells },
+    );
+  }
+} else it.skip("the emulated CUDA kernel: 'npm run build:native -- --emulated' builds it", () => {});
 
 if (reason === "ok") {
   kernelContract("cuda", (some, maxBatch) => createNativeKernel({ device: "cuda", maxBatch })(some), {

@@ -195,6 +195,7 @@ napi_value read(napi_env env, napi_callback_info info) {
     const size_t hidden = session.model.hidden;
     float* into = js.array<float>(arguments[2], napi_float32_array, 2 * hidden);
     session.device->read(slotOf(js, session, arguments[1]), into, into + hidden);
+    session.device->settle();
     return nullptr;
   });
 }

@@ -167,8 +167,10 @@ class Cpu final : public Device {
 
   void read(int slot, float *h, float *c) override {
     std::memcpy(h, now(h_, slot), sizeof(float) * model_.hidden);
-    std::memcpy(c, now(c_, slot), sizeof(float) * model_.hidden);
+    if (c) std::memcpy(c, now(c_, slot), sizeof(float) * model_.hidden);
   }
+
+  void handOver(int from, int to) override { write(to, now(h_, from), now(c_, from)); }
 
   void write(int slot, const float *h, const float *c) override {
     std::memcpy(now(h_, slot), h, sizeof(float) * model_.hidden);

@@ -52,6 +52,21 @@ struct Model {
   std::vector<Cell> cells;
 };
 
+/** What a GPU's tensor cores multiply; sums, activations and states are float32 with all of them. */
+enum class Numbers : int32_t { Fp32, Tf32, Bf16 };
+
+/** How a row's token is drawn from its logits. */
+struct Draw {
+  /** 0: the likeliest is taken. */
+  float temperature = 0;
+  /** Only among this many likeliest tokens; 0 for all. */
+  int32_t topK = 0;
+  /** Only among the likeliest that hold this share of the probability, in (0, 1]. */
+  float topP = 1;
+  /** Uniform, of 32 bits. */
+  uint32_t number = 0;
+};
+
 /**
  * Row `r` reads the slots `reads[r * cell.reads ...]` and writes slot `writes[r]`; from the second step on it reads what it wrote.
  * Inputs and outputs of row `r` at step `s` are at `s * rows + r`.
@@ -60,6 +75,8 @@ struct Task {
   int cell = 0, rows = 0, steps = 1;
   const int32_t* reads = nullptr;
   const int32_t* writes = nullptr;
+  /** By row, for devices that draw: of the last step, the only one that then gives tokens. Null where all are the likeliest. */
+  const Draw* draws = nullptr;
 };
 
 /** Memory that the host reads and writes, one place per cell. Null where the cell does not have it. */
@@ -71,6 +88,10 @@ struct Places {
   /** `[maxBatch, classes]`. */
   float* logits = nullptr;
   int32_t* token = nullptr;
+};
+
+struct DeviceError : std::runtime_error {
+  using std::runtime_error::runtime_error;
 };
 
 /** Throws DeviceError from every method where the device fails. */
@@ -86,9 +107,18 @@ class Device {
   virtual void clear(int slot) = 0;
   /** Slots `first ... first + count - 1` keep what they hold from here on. Answers the bytes of what was prepared with them. */
   virtual size_t freeze(int /*first*/, int /*count*/) { return 0; }
-  /** `[h, c]` of a slot, each of `hidden` values. */
+  /** Whether it heeds a task's `draws`, and answers `readLogits`: then logits need no place. */
+  virtual bool drawsTokens() const { return false; }
+  /** Logits of row `at`, counted as in `Places`, of a cell's last task that gave tokens; there once `settle` has returned. */
+  virtual void readLogits(int /*cell*/, int /*at*/, float* /*to*/) { throw DeviceError("this device keeps no logits"); }
+  /** `[h, c]` of a slot, each of `hidden` values, there once `settle` has returned; `c` may be null. */
   virtual void read(int slot, float* h, float* c) = 0;
+  /** Waits for what is being read. */
+  virtual void settle() {}
+  /** What is given is copied before it returns. */
   virtual void write(int slot, const float* h, const float* c) = 0;
+  /** Slot `to` begins with what `from` holds. */
+  virtual void handOver(int from, int to) = 0;
   /** Frees all memory but what `allocate` gave; nothing may be called afterwards. */
   virtual void close() = 0;
 };
@@ -152,10 +182,6 @@ class Program {
   virtual void run(int rows, const float* const* inputs, float* const* outputs) = 0;
 };
 
-struct DeviceError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
 struct CudaStatus {
   /** One of "ok", "not-built", "no-driver", "driver-too-old", "no-device", "arch-unsupported". */
   std::string reason;
@@ -170,7 +196,7 @@ struct CudaStatus {
 };
 
 CudaStatus cudaStatus();
-std::unique_ptr<Device> openCuda(const Model& model, int card);
+std::unique_ptr<Device> openCuda(const Model& model, int card, Numbers numbers);
 /** Bits of the widest vectors of this processor that the CPU device can use, 512 or 256; 0 where there are none. */
 int cpuVectorBits();
 /** `vectorBits` 0 takes the widest. */

@@ -44,13 +44,15 @@ class Reference final : public Device {
 
   void read(int slot, float* h, float* c) override {
     std::memcpy(h, hOf(slot), sizeof(float) * model_.hidden);
-    std::memcpy(c, cOf(slot), sizeof(float) * model_.hidden);
+    if (c) std::memcpy(c, cOf(slot), sizeof(float) * model_.hidden);
   }
 
   void write(int slot, const float* h, const float* c) override {
     std::memcpy(hOf(slot), h, sizeof(float) * model_.hidden);
     std::memcpy(cOf(slot), c, sizeof(float) * model_.hidden);
   }
+
+  void handOver(int from, int to) override { write(to, hOf(from), cOf(from)); }
 
   void close() override {
     h_ = {};

@@ -41,7 +41,8 @@ Opened openDevice(const Values& js, napi_value spec) {
     model.cells.push_back(readCell(js, cell, model.hidden));
   }
   const std::string device = js.text(js.property(spec, "device"));
-  if (device == "cuda") opened.device = openCuda(model, js.integer(spec, "card"));
+  const auto numbers = static_cast<Numbers>(js.integer(spec, "numbers"));
+  if (device == "cuda") opened.device = openCuda(model, js.integer(spec, "card"), numbers);
   else if (device == "cpu") opened.device = openCpu(model, js.integer(spec, "vectorBits"));
   else opened.device = openReference(model);
   return opened;

@@ -18,12 +18,20 @@ class Board {
   float* outputsOf(int slot) const { return outputs_ + static_cast<size_t>(slot) * width_; }
   int32_t* tokensOf(int slot) const { return tokens_ + static_cast<size_t>(slot) * mostTokens_; }
 
-  /** All that was written for the entry is there for who sees it. */
+  /** Seen once it is published. */
   void add(const Entry& entry) {
     int32_t* to = words_ + ring::HEADER + (written_ & (entries_ - 1)) * ring::WORDS;
     std::memcpy(to, &entry, sizeof entry);
     written_++;
+    isChanged_ = true;
+  }
+
+  bool isChanged() const { return isChanged_; }
+
+  /** All that was written for the entries is there for who sees them. */
+  void publish() {
     set(ring::ENTRIES, written_);
+    isChanged_ = false;
   }
 
   void set(int word, uint32_t value) const {
@@ -38,6 +46,7 @@ class Board {
   int32_t* tokens_ = nullptr;
   int mostTokens_ = 0;
   uint32_t written_ = 0;
+  bool isChanged_ = false;
 };
 
 }  // namespace cellbatch

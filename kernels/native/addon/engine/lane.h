@@ -29,6 +29,8 @@ struct Lane {
   std::vector<Row> rows;
   std::deque<Ticket> ready;
   std::vector<int32_t> reads, writes;
+  /** Of the step that runs; empty where the likeliest tokens are taken. */
+  std::vector<Draw> draws;
 };
 
 }  // namespace cellbatch

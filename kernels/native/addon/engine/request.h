@@ -49,7 +49,7 @@ struct Request {
   std::vector<int32_t> words;
   /** Most tokens, and the one that ends it or -1. */
   int most = 0, stop = -1;
-  Sampling sampling;
+  Draw sampling;
   uint32_t random = 0;
   /** Steps that have run, and that may run in all. */
   int done = 0, limit = 0;

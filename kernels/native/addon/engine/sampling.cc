@@ -5,19 +5,16 @@
 #include <numeric>
 
 namespace cellbatch {
-namespace {
 
 /** Mulberry32: a Weyl sequence and a mixing function. */
-double uniform(uint32_t& state) {
+uint32_t nextNumber(uint32_t& state) {
   state += 0x6d2b79f5u;
   uint32_t mixed = (state ^ (state >> 15)) * (state | 1);
   mixed ^= mixed + (mixed ^ (mixed >> 7)) * (mixed | 61);
-  return (mixed ^ (mixed >> 14)) / 4294967296.0;
+  return mixed ^ (mixed >> 14);
 }
 
-}  // namespace
-
-int Sampler::draw(const float* logits, int width, const Sampling& sampling, uint32_t& state) {
+int Sampler::draw(const float* logits, int width, const Draw& sampling) {
   order_.resize(width);
   std::iota(order_.begin(), order_.end(), 0);
   std::sort(order_.begin(), order_.end(),
@@ -38,7 +35,7 @@ int Sampler::draw(const float* logits, int width, const Sampling& sampling, uint
     kept = held;
     total = share;
   }
-  double left = uniform(state) * total;
+  double left = sampling.number / 4294967296.0 * total;
   for (size_t i = 0; i < kept; i++) {
     left -= weights_[i];
     if (left < 0) return order_[i];

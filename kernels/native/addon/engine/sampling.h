@@ -4,21 +4,17 @@
 #include <cstdint>
 #include <vector>
 
+#include "../device.h"
+
 namespace cellbatch {
 
-struct Sampling {
-  /** Above 0. */
-  float temperature = 1;
-  /** Only among this many likeliest tokens; 0 for all. */
-  int topK = 0;
-  /** Only among the likeliest that hold this share of the probability, in (0, 1]. */
-  float topP = 1;
-};
+/** Moves `state` on and answers the number of 32 bits that it then stands for. */
+uint32_t nextNumber(uint32_t& state);
 
 class Sampler {
  public:
-  /** Moves `state` on, and draws with the number that it then stands for. */
-  int draw(const float* logits, int width, const Sampling& sampling, uint32_t& state);
+  /** Draws with a number that is uniform over 32 bits. */
+  int draw(const float* logits, int width, const Draw& draw);
 
  private:
   std::vector<int> order_;

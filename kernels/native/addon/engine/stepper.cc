@@ -30,6 +30,7 @@ void Stepper::apply(const int32_t* words, size_t count) {
     }
     at += length;
   }
+  publish();
   board_.set(ring::WAITING, waiting_);
 }
 
@@ -46,11 +47,18 @@ void Stepper::advance(int steps) {
     steps_ += quiet;
     steps -= quiet;
     for (int cell = 0; cell < cells; cell++) retire(cell, quiet);
+    publish();
     board_.set(ring::ROWS, rowsRun_);
     board_.set(ring::CALLS, calls_);
   }
   board_.set(ring::STEPS, steps_);
   board_.set(ring::WAITING, waiting_);
+}
+
+void Stepper::publish() {
+  if (!board_.isChanged()) return;
+  device_.settle();
+  board_.publish();
 }
 
 Request& Stepper::fresh(int slot) {
@@ -76,7 +84,8 @@ void Stepper::admitChain(const int32_t* words, int length) {
   request.most = words[MOST];
   request.stop = words[STOP];
   request.random = static_cast<uint32_t>(words[SEED]);
-  request.sampling = {floatOf(words[TEMPERATURE]), words[TOP_K], floatOf(words[TOP_P])};
+  request.sampling = {};
+  if (request.samples()) request.sampling = {floatOf(words[TEMPERATURE]), words[TOP_K], floatOf(words[TOP_P]), 0};
   request.limit = request.total();
   const int hidden = model_.hidden;
   const int state = request.flags & STATE ? 2 * hidden : 0;
@@ -97,8 +106,7 @@ void Stepper::admitChain(const int32_t* words, int length) {
       end(slot, Reason::Cancelled);
       return;
     }
-    const float* states = board_.outputsOf(from);
-    device_.write(slot, states, states + hidden);
+    handOver(from, slot);
     enqueue(slot, NO_PART, request.cell);
     return;
   }
@@ -247,11 +255,19 @@ void Stepper::run(int cell, int steps) {
   const Cell& of = model_.cells[cell];
   lane.reads.clear();
   lane.writes.clear();
-  bool needsLogits = false;
+  lane.draws.clear();
+  bool needsLogits = false, generates = false, samples = false;
   for (const Row& row : lane.rows) {
     lane.reads.insert(lane.reads.end(), row.reads, row.reads + of.reads);
     lane.writes.push_back(row.writes);
-    const Request& request = requests_[row.slot];
+    Request& request = requests_[row.slot];
+    // Of a row's last input on, each step gives a token.
+    const bool givesToken = row.part == NO_PART && request.generates() && request.done + steps >= request.inputs;
+    const bool draws = givesToken && request.samples();
+    if (draws) request.sampling.number = nextNumber(request.random);
+    generates = generates || givesToken;
+    samples = samples || draws;
+    lane.draws.push_back(draws ? request.sampling : Draw());
     needsLogits = needsLogits || row.part != NO_PART || request.generates() || request.done + steps == request.limit;
   }
   stage(lane, of, steps);
@@ -262,8 +278,12 @@ void Stepper::run(int cell, int steps) {
   task.reads = lane.reads.data();
   task.writes = lane.writes.data();
   Places places = lane.places;
-  if (!needsLogits) places.logits = nullptr;
+  if (!needsLogits || device_.drawsTokens()) places.logits = nullptr;
+  if (!generates && !(needsLogits && device_.drawsTokens())) places.token = nullptr;
+  if (!samples) lane.draws.clear();
+  if (samples && device_.drawsTokens()) task.draws = lane.draws.data();
   device_.run(task, places);
+  if (samples && !device_.drawsTokens()) chooseTokens(lane, of, steps);
   rowsRun_ += task.rows * steps;
   calls_++;
 }
@@ -301,26 +321,27 @@ void Stepper::retire(int cell, int steps) {
 bool Stepper::chainRan(const Lane& lane, int row, int steps) {
   const int slot = lane.rows[row].slot;
   Request& request = requests_[slot];
-  const Cell& cell = model_.cells[request.cell];
   request.done += steps;
   const int at = (steps - 1) * static_cast<int>(lane.rows.size()) + row;
-  const float* logits = lane.places.logits ? lane.places.logits + static_cast<size_t>(at) * cell.classes : nullptr;
   if (request.generates() && request.done >= request.inputs) {
-    request.token = tokenOf(lane, cell, at, request);
+    request.token = lane.places.token[at];
     if (request.token == request.stop) {
-      finish(slot, Reason::Stop, logits);
+      finish(slot, Reason::Stop, &lane, at);
       return true;
     }
     board_.tokensOf(slot)[request.tokens++] = request.token;
   }
   if (request.done < request.limit) return false;
-  finish(slot, request.done == request.total() ? Reason::Complete : Reason::Limit, logits);
+  finish(slot, request.done == request.total() ? Reason::Complete : Reason::Limit, &lane, at);
   return true;
 }
 
-int Stepper::tokenOf(const Lane& lane, const Cell& cell, int at, Request& request) {
-  if (!request.samples()) return lane.places.token[at];
-  return sampler_.draw(lane.places.logits + static_cast<size_t>(at) * cell.classes, cell.classes, request.sampling, request.random);
+void Stepper::chooseTokens(Lane& lane, const Cell& cell, int steps) {
+  for (size_t row = 0; row < lane.draws.size(); row++) {
+    if (lane.draws[row].temperature == 0) continue;
+    const size_t at = (steps - 1) * lane.rows.size() + row;
+    lane.places.token[at] = sampler_.draw(lane.places.logits + at * cell.classes, cell.classes, lane.draws[row]);
+  }
 }
 
 void Stepper::partRan(const Lane& lane, int row, int cell) {
@@ -328,7 +349,7 @@ void Stepper::partRan(const Lane& lane, int row, int cell) {
   Request& request = requests_[slot];
   TreeParts& parts = request.tree;
   if (part > parts.root()) {
-    finish(slot, Reason::Complete, lane.places.logits + static_cast<size_t>(row) * model_.cells[cell].classes);
+    finish(slot, Reason::Complete, &lane, row);
     return;
   }
   if (part >= parts.leaves) {
@@ -358,17 +379,30 @@ void Stepper::removeRows(int slot) {
   }
 }
 
-void Stepper::finish(int slot, Reason reason, const float* logits) {
+void Stepper::finish(int slot, Reason reason, const Lane* lane, int at) {
   const Request& request = requests_[slot];
   const Cell& cell = model_.cells[request.isTree ? request.tree.nodeCell : request.cell];
   float* to = board_.outputsOf(slot);
   const int hidden = model_.hidden;
-  device_.read(slot, to, to + hidden);
-  if (cell.kind == Kind::Gru) std::memset(to + hidden, 0, sizeof(float) * hidden);
+  const bool hasC = cell.kind != Kind::Gru;
+  device_.read(slot, to, hasC ? to + hidden : nullptr);
+  if (!hasC) std::memset(to + hidden, 0, sizeof(float) * hidden);
   const int classes = request.isTree ? (request.tree.headCell < 0 ? 0 : model_.cells[request.tree.headCell].classes) : cell.classes;
-  if (logits) std::memcpy(to + 2 * hidden, logits, sizeof(float) * classes);
-  else std::memset(to + 2 * hidden, 0, sizeof(float) * classes);
+  float* logits = to + 2 * hidden;
+  if (!lane || classes == 0) std::memset(logits, 0, sizeof(float) * classes);
+  else if (device_.drawsTokens()) device_.readLogits(request.isTree ? request.tree.headCell : request.cell, at, logits);
+  else std::memcpy(logits, lane->places.logits + static_cast<size_t>(at) * classes, sizeof(float) * classes);
   end(slot, reason);
+}
+
+void Stepper::handOver(int from, int to) {
+  const Request& before = requests_[from];
+  const bool hasC = before.isTree || model_.cells[before.cell].kind != Kind::Gru;
+  if (hasC) return device_.handOver(from, to);
+  // What the device keeps beside a GRU's h is nothing to go on from; its outputs say zero.
+  device_.settle();
+  const float* states = board_.outputsOf(from);
+  device_.write(to, states, states + model_.hidden);
 }
 
 void Stepper::end(int slot, Reason reason) {
@@ -385,8 +419,7 @@ void Stepper::end(int slot, Reason reason) {
     if (reason == Reason::Cancelled) {
       end(follower, Reason::Cancelled);
     } else {
-      const float* states = board_.outputsOf(slot);
-      device_.write(follower, states, states + model_.hidden);
+      handOver(slot, follower);
       enqueue(follower, NO_PART, next.cell);
     }
     follower = after;

@@ -45,9 +45,13 @@ class Stepper {
   /** A chain's row has run. Answers whether it has left. */
   bool chainRan(const Lane& lane, int row, int steps);
   void partRan(const Lane& lane, int row, int cell);
-  int tokenOf(const Lane& lane, const Cell& cell, int at, Request& request);
-  /** Writes the states of a slot and its logits, zeros where it ends between steps; then its entry. */
-  void finish(int slot, Reason reason, const float* logits);
+  /** Draws what is to be drawn, into the places of the tokens. */
+  void chooseTokens(Lane& lane, const Cell& cell, int steps);
+  /** Writes the states of a slot and its logits, zeros where it ends between steps; then its entry. `at`: its row in `lane`. */
+  void finish(int slot, Reason reason, const Lane* lane, int at = 0);
+  /** Slot `to` begins with what the request of `from` has ended with. */
+  void handOver(int from, int to);
+  void publish();
   void end(int slot, Reason reason);
   void release(int treeSlot);
   void removeRows(int slot);
