@@ -8,22 +8,19 @@ type Column = Exclude<keyof Columns, "seconds">;
 /** What each plot shows: its place in the page, and its columns with their names and colours. */
 const PLOTS: readonly {
   readonly id: string;
-  readonly unit: string;
   readonly series: readonly { readonly column: Column; readonly label: string; readonly colour: number }[];
 }[] = [
   {
     id: "plot-rows",
-    unit: "",
     series: [
       { column: "mostRows", label: "most", colour: 2 },
       { column: "meanRows", label: "mean", colour: 1 },
     ],
   },
-  { id: "plot-active", unit: "", series: [{ column: "active", label: "active", colour: 3 }] },
-  { id: "plot-cells", unit: "/s", series: [{ column: "cellsPerSecond", label: "cells", colour: 1 }] },
+  { id: "plot-active", series: [{ column: "active", label: "active", colour: 3 }] },
+  { id: "plot-cells", series: [{ column: "cellsPerSecond", label: "cells", colour: 1 }] },
   {
     id: "plot-latency",
-    unit: " ms",
     series: [
       { column: "p50", label: "p50", colour: 1 },
       { column: "p90", label: "p90", colour: 2 },
@@ -64,7 +61,7 @@ function dataOf({ series }: (typeof PLOTS)[number], columns: Columns): uPlot.Ali
   return [columns.seconds, ...series.map(({ column }) => columns[column])];
 }
 
-function optionsOf({ series, unit }: (typeof PLOTS)[number], place: HTMLElement): uPlot.Options {
+function optionsOf({ series }: (typeof PLOTS)[number], place: HTMLElement): uPlot.Options {
   const { muted, grid, series: palette } = colours();
   const axis: uPlot.Axis = {
     stroke: muted,
@@ -87,7 +84,7 @@ function optionsOf({ series, unit }: (typeof PLOTS)[number], place: HTMLElement)
         ...axis,
         size: 46,
         space: 28,
-        values: (_, ticks) => ticks.map((tick) => `${readable(tick)}${unit === "/s" ? "" : unit}`),
+        values: (_, ticks) => ticks.map(readable),
       },
     ],
     series: [
