@@ -63,7 +63,7 @@ export function programSession(program: RowProgram, vectorBits = programBits()):
   const { inputs, outputs, columns } = program;
   const ports = (of: readonly ProgramPort[]) =>
     Int32Array.from(of.flatMap(({ column, width }) => [column, width]));
-  const { handle } = native.openProgram({
+  const { handle, bytes } = native.openProgram({
     columns,
     vectorBits,
     inputs: ports(inputs),
@@ -88,6 +88,7 @@ export function programSession(program: RowProgram, vectorBits = programBits()):
     native.runProgram(handle, rows, arrays);
   };
   return {
+    bytes,
     run,
     infer: () => {
       throw new Error("a program writes where it is told");

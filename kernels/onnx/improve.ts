@@ -31,6 +31,8 @@ export interface Improved {
   readonly graph: CellGraph;
   /** Takes the graph's place where it is there. */
   readonly program?: RowProgram;
+  /** What stands in the way of a program, where one could run. */
+  readonly hindrance?: string;
   readonly rewrites: readonly Rewrite[];
 }
 
@@ -58,6 +60,7 @@ export async function improveGraph(
   const choice = new Choice(cell, graph, await loadSession(graph.onnx, { threads }), symbols);
   try {
     const program = threads === 1 && vectorBits > 0 ? rowProgram(flat, cell, graph) : undefined;
+    const hindrance = typeof program === "string" ? { hindrance: program } : {};
     if (program && typeof program !== "string") {
       const what = `the whole step as ${program.operations.length} operations of the native kernel`;
       const isTaken = await choice.consider("", what, () => programSession(program, vectorBits));
@@ -72,8 +75,8 @@ export async function improveGraph(
     await unpackRecurrences(best);
     await multiplyEmbeddings(best);
     await flattenConvolutions(best, probe);
-    if (choice.rewrites.length === 0) return unchanged;
-    return { graph: { ...graph, onnx: best.bytes }, rewrites: choice.rewrites };
+    if (choice.rewrites.length === 0) return { ...unchanged, ...hindrance };
+    return { graph: { ...graph, onnx: best.bytes }, ...hindrance, rewrites: choice.rewrites };
   } finally {
     await choice.close();
   }

@@ -50,7 +50,9 @@ export class OnnxKernel implements Kernel {
     maxBatch: number,
   ) {
     this.cells = cells;
-    this.#weightBytes = forms.flat().reduce((sum, { graph }) => sum + graph.onnx.byteLength, 0);
+    this.#weightBytes = forms
+      .flat()
+      .reduce((sum, { graph, session }) => sum + (session.bytes ?? graph.onnx.byteLength), 0);
     this.rewrites = rewrites;
     this.maxBatch = maxBatch;
     this.#layout = stateLayout(cells);

@@ -40,12 +40,9 @@ export class RowColumns {
     return to;
   }
 
-  /** To columns `to` and those behind: `count` values of the first of the terms, whose factor is 1, plus those of the others. */
-  sum(count: number, to: number, [first, ...others]: readonly Term[]): void {
-    others.forEach(({ factor, from: other }, i) => {
-      const from = i === 0 ? first!.from : to;
-      this.add({ kind: "add", runs: [{ from, count, to, other }], vector: Float32Array.of(factor) });
-    });
+  /** To `count` columns from `to` on: those from `from` on plus others. */
+  sum(count: number, to: number, from: number, { factor, from: other }: Term): void {
+    this.add({ kind: "add", runs: [{ from, count, to, other }], vector: Float32Array.of(factor) });
   }
 
   /** A function of each element of `a`, or of `a` and `b` in turn. The results lie as `a` does. */

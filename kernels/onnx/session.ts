@@ -4,6 +4,8 @@ import { Fault } from "../../src/core/faults.ts";
 
 /** An ONNX Runtime session that runs on the calling thread. */
 export interface Session {
+  /** What it holds, where that is not about the size of its graph. */
+  readonly bytes?: number;
   /** Reads `feeds` and writes into the arrays of `fetches`. A promise only where the synchronous binding is missing. */
   run(feeds: Tensors, fetches: Tensors): void | Promise<void>;
   /** Reads `feeds` and makes new tensors for the outputs of these names, for graphs whose sizes only the run tells. */

@@ -29,51 +29,80 @@ export function shortFilters(columns: RowColumns, given: ShortFilters): boolean 
   const tiles = Array.from({ length: Math.ceil(count / 4) }, (_, tile) => 4 * tile);
   const direct = Array.from({ length: 3 * count }, (_, i) => Math.floor(i / 3) + (i % 3) - before);
   const isWorth = tiles.length * PRODUCTS <= 0.8 * direct.filter(isThere).length;
-  if (!isWorth) return false;
+  // Then the products that every place needs have something to multiply.
+  const hasMiddle = tiles.every((tile) => [1, 2, 3, 4].some((i) => isThere(tile + i - before)));
+  if (!isWorth || !hasMiddle) return false;
   for (const tile of tiles) {
-    const made: (number | undefined)[] = INPUTS.map((factors, at) => {
-      const terms = factors.flatMap((factor, i): Term[] => {
-        const place = tile + i - before;
-        return factor !== 0 && isThere(place) ? [{ factor, from: from + place * channels }] : [];
-      });
-      const [lead, ...others] = terms;
-      if (!lead) return undefined;
-      let source = lead.from;
-      if (others.length > 0) {
-        source = columns.take(channels);
-        const relative = others.map((one) => ({ ...one, factor: one.factor / lead.factor }));
-        columns.sum(channels, source, [{ ...lead, factor: 1 }, ...relative]);
-      }
+    const places = Array.from({ length: 6 }, (_, i): Sum => {
+      const place = tile + i - before;
+      return isThere(place) ? { factor: 1, from: from + place * channels } : undefined;
+    });
+    const made = inputs(new Sums(columns, channels), places).map((source, at): Sum => {
+      if (!source) return undefined;
       const product = columns.take(filters);
       columns.add({
         kind: "dense",
-        runs: [{ from: source, count: channels, to: product }],
-        matrix: mixed(given, TAPS[at]!, lead.factor),
+        runs: [{ from: source.from, count: channels, to: product }],
+        matrix: mixed(given, TAPS[at]!, source.factor),
         vector: at === UNSCALED ? bias : new Float32Array(filters),
       });
-      return product;
+      return { factor: 1, from: product };
     });
-    OUTPUTS.slice(0, count - tile).forEach((factors, i) => {
-      const terms = factors.flatMap((factor, at): Term[] =>
-        factor !== 0 && made[at] !== undefined ? [{ factor, from: made[at] }] : [],
-      );
-      const first = terms.find((one) => one.from === made[UNSCALED])!;
-      columns.sum(filters, to + (tile + i) * filters, [first, ...terms.filter((one) => one !== first)]);
-    });
+    const rest = Array.from({ length: Math.min(4, count - tile) }, (_, i) => to + (tile + i) * filters);
+    outputs(new Sums(columns, filters), made, rest);
   }
   return true;
 }
 
+/** Columns times a factor; undefined where all are 0. */
+type Sum = Term | undefined;
+
+/** Sums of as many columns each. */
+class Sums {
+  readonly #columns: RowColumns;
+  readonly #count: number;
+
+  constructor(columns: RowColumns, count: number) {
+    this.#columns = columns;
+    this.#count = count;
+  }
+
+  /** `a` plus `factor` times `b`, in new columns or in those from `to` on. */
+  plus(a: Sum, factor: number, b: Sum, to?: number): Sum {
+    const scaled = b && { factor: factor * b.factor, from: b.from };
+    if (!a || !scaled) return a ?? scaled;
+    const at = to ?? this.#columns.take(this.#count);
+    this.#columns.sum(this.#count, at, a.from, { ...scaled, factor: scaled.factor / a.factor });
+    return { factor: a.factor, from: at };
+  }
+}
+
+/** What the six products multiply, of six places. */
+function inputs(sums: Sums, [d0, d1, d2, d3, d4, d5]: readonly Sum[]): Sum[] {
+  const [p, q] = [sums.plus(d4, -4, d2), sums.plus(d3, -4, d1)];
+  const [r, s] = [sums.plus(d4, -1, d2), sums.plus(d3, -1, d1)];
+  return [
+    sums.plus(sums.plus(d4, -5, d2), 4, d0),
+    sums.plus(p, 1, q),
+    sums.plus(p, -1, q),
+    sums.plus(r, 2, s),
+    sums.plus(r, -2, s),
+    sums.plus(sums.plus(d5, -5, d3), 4, d1),
+  ];
+}
+
+/** Up to four places of what the products give. */
+function outputs(sums: Sums, [m0, m1, m2, m3, m4, m5]: readonly Sum[], to: readonly number[]): void {
+  const [s, d] = [sums.plus(m1, 1, m2), sums.plus(m1, -1, m2)];
+  const [e, f] = [sums.plus(m3, 1, m4), sums.plus(m3, -1, m4)];
+  const [y0, y1, y2, y3] = to;
+  if (y0 !== undefined) sums.plus(sums.plus(s, 1, e, y0), 1, m0, y0);
+  if (y1 !== undefined) sums.plus(d, 2, f, y1);
+  if (y2 !== undefined) sums.plus(s, 4, e, y2);
+  if (y3 !== undefined) sums.plus(sums.plus(d, 8, f, y3), 1, m5, y3);
+}
+
 const PRODUCTS = 6;
-/** What goes into each product of the six places. */
-const INPUTS = [
-  [4, 0, -5, 0, 1, 0],
-  [0, -4, -4, 1, 1, 0],
-  [0, 4, -4, -1, 1, 0],
-  [0, -2, -1, 2, 1, 0],
-  [0, 2, -1, -2, 1, 0],
-  [0, 4, 0, -5, 0, 1],
-];
 /** What each product multiplies with, of the three taps. */
 const TAPS = [
   [1 / 4, 0, 0],
@@ -82,13 +111,6 @@ const TAPS = [
   [1 / 24, 1 / 12, 1 / 6],
   [1 / 24, -1 / 12, 1 / 6],
   [0, 0, 1],
-];
-/** What goes into each of the four places of the products. */
-const OUTPUTS = [
-  [1, 1, 1, 1, 1, 0],
-  [0, 1, -1, 2, -2, 0],
-  [0, 1, 1, 4, 4, 0],
-  [0, 1, -1, 8, -8, 1],
 ];
 /** The product that goes once into every place, and so carries the bias. */
 const UNSCALED = 1;

@@ -66,7 +66,8 @@ async function rewritesOf({ cells, program }: ModelDefinition): Promise<string> 
   const lines: string[] = [];
   for (const cell of cells) {
     if (cell.body.kind !== "graph") continue;
-    const { rewrites } = await improveGraph(cell, givenGraph(cell), { threads: 1 });
+    const { rewrites, hindrance } = await improveGraph(cell, givenGraph(cell), { threads: 1 });
+    if (hindrance) lines.push(`'${cell.name}' is no program of the native kernel: ${hindrance}`);
     for (const { what, gain } of rewrites)
       lines.push(`rewritten in '${cell.name}': ${what}, ${gain.toFixed(2)}x`);
   }

@@ -187,10 +187,9 @@ export class PooledStream implements VadStream {
     return (samples * 1000) / this.#parts.rate;
   }
 
+  /** They wait in the order of their places. */
   #resolveFlushes(): void {
-    const reached = this.#flushes.filter(({ at }) => at <= this.#judged);
-    this.#flushes = this.#flushes.filter(({ at }) => at > this.#judged);
-    for (const { resolve } of reached) resolve();
+    while (this.#flushes.length > 0 && this.#flushes[0]!.at <= this.#judged) this.#flushes.shift()!.resolve();
   }
 
   /** The session has judged everything. */

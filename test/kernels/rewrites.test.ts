@@ -13,6 +13,7 @@ import { givenGraph } from "../../kernels/onnx/step-graph.ts";
 import { readModel } from "../../models/read-model.ts";
 import { zooModels } from "../../models/zoo.ts";
 import type { CellSpec } from "../../src/core/cell.ts";
+import { kernelsFor } from "../../src/engine/kernels.ts";
 
 const { onnx } = onnxProto;
 type Graph = Parameters<typeof convolutionsOf>[0];
@@ -235,6 +236,17 @@ describe("a given step graph", () => {
     const kernel = await OnnxKernel.load([cell]);
     onTestFinished(() => kernel.dispose());
     expect(kernel.rowsAreIndependent).toBe(true);
+  });
+
+  it("is left to ONNX Runtime where that was asked for by name", async () => {
+    const cell = await silero();
+    if (!cell) return;
+    const load = await kernelsFor({ device: "cpu", session: { threads: 1 }, kernel: "onnx" });
+    const kernel = (await load([cell])) as OnnxKernel;
+    onTestFinished(() => kernel.dispose());
+    expect(kernel.rewrites.flat().map(({ what }) => what)).not.toContainEqual(
+      expect.stringContaining("native"),
+    );
   });
 
   it("whose rows are not independent becomes no program", async () => {
