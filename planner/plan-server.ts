@@ -1,17 +1,23 @@
-import { CostCurve } from "../scheduler/cost-curve.ts";
 import { Fault } from "../src/core/faults.ts";
+import type { ProfileOverheads } from "../src/core/profile.ts";
+import { cellularLaneOf } from "./cellular-lane.ts";
 import { type MachinePrice, machineCost } from "./cost.ts";
 import type { SizedGoal } from "./multi-buffer.ts";
 import type { Outcome } from "./outcome.ts";
-import type { ProfileTable } from "./profile.ts";
+import { overheadsOf } from "./overheads.ts";
+import type { ProfileSource, ProfileTable } from "./profile.ts";
 import { quantile } from "./quantile.ts";
 import { equalLoad, sizeClasses } from "./routing.ts";
 import { tableService } from "./service.ts";
 import { type ServerSettings, simulateServer } from "./simulate-server.ts";
 import { slice, type Trace } from "./trace.ts";
 
+/** What a plan needs of a `Profile`. */
+export type ServerProfile = ProfileSource & { readonly overheads?: ProfileOverheads | undefined };
+
 export interface ServerProblem {
   readonly trace: Trace;
+  readonly profile: ServerProfile;
   readonly table: ProfileTable;
   readonly goal: SizedGoal;
   /** Numbers of buffers that are tried; the cellular lane has none. */
@@ -45,10 +51,11 @@ export interface ServerPlan {
  */
 export function planServer(problem: ServerProblem): ServerPlan {
   const trace = shortened(problem.trace);
+  const overheads = overheadsOf(problem.profile);
   const tried: ServerChoice[] = [];
   for (const engines of problem.engines) {
     const choices = settingsOf(problem, trace).map((settings) =>
-      choose(problem, trace, { ...settings, engines }),
+      choose(problem, trace, { ...settings, engines, overheads }),
     );
     tried.push(...choices);
     const feasible = choices
@@ -101,13 +108,13 @@ function shortened(trace: Trace): Trace {
 const MOST_REQUESTS = 20_000;
 
 function settingsOf(
-  { table, goal, buffers }: ServerProblem,
+  { profile, table, goal, buffers }: ServerProblem,
   trace: Trace,
 ): Omit<ServerSettings, "engines">[] {
   const rows = POWERS.filter((power) => power <= table.maxRows);
   if (table.lane === "cellular") {
-    const curve = curveOf(table);
-    return rows.map((maxBatch) => ({ lane: { kind: "cellular", maxBatch, curve } }));
+    const { cell, threads } = table;
+    return rows.map((maxBatch) => ({ lane: cellularLaneOf(profile, { cell, threads, maxBatch }) }));
   }
   const service = tableService(table);
   const classes = sizeClasses(trace.sizes ?? [1]);
@@ -147,8 +154,3 @@ const POWERS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const TIMEOUTS = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 /** Sizes are whole numbers for a server: a buffer takes its largest too. */
 const SMALLEST = 1;
-
-/** A profile as the scheduler wants it. */
-export function curveOf(table: ProfileTable, most = table.maxRows): CostCurve {
-  return new CostCurve(Array.from({ length: most }, (_, i) => [i + 1, table.us(i + 1) / 1000] as const));
-}

@@ -31,6 +31,7 @@ export interface TableOptions {
 export class ProfileTable {
   readonly cell: string;
   readonly lane: "cellular" | "graph";
+  readonly threads: number;
   /** Ascending in size; one curve of size 1 where the profile knows no sizes. */
   readonly #curves: readonly { readonly size: number; readonly points: readonly Point[] }[];
 
@@ -50,6 +51,7 @@ export class ProfileTable {
     }
     this.cell = cell.cell;
     this.lane = cell.lane;
+    this.threads = threads;
     this.#curves = cell.settings
       .filter((setting) => setting.threads === threads && setting.stepsPerCall === stepsPerCall)
       .map(({ size = 1, points }) => ({ size, points: points.toSorted((a, b) => a.rows - b.rows) }))

@@ -1,24 +1,13 @@
 import { BufferSet, type BufferSetOptions, type BufferSettings } from "../scheduler/buffer.ts";
 import type { CostCurve } from "../scheduler/cost-curve.ts";
 import { policies } from "../scheduler/policy.ts";
+import { PublishPace } from "../scheduler/publish-pace.ts";
 import { Scheduler, type Task } from "../scheduler/scheduler.ts";
 import { Events } from "./events.ts";
 import type { Outcome } from "./outcome.ts";
+import { idleMs, type Overheads, typicalOverheads } from "./overheads.ts";
 import type { Service } from "./service.ts";
 import type { Trace } from "./trace.ts";
-
-/** What an engine does besides its kernel, in milliseconds. */
-export interface Overheads {
-  /** Each task. */
-  readonly taskMs: number;
-  /** Each row of a task. */
-  readonly rowMs: number;
-  /** Each request: admission, placing, answering. */
-  readonly requestMs: number;
-}
-
-/** What was measured of this engine; see docs/performance.md. */
-export const engineOverheads: Overheads = { taskMs: 0.01, rowMs: 0.0001, requestMs: 0.015 };
 
 /** A model of one kind of cell whose requests take as many steps as they are large. */
 export interface CellularLane {
@@ -42,7 +31,7 @@ export interface ServerSettings {
   readonly lane: CellularLane | WholeGraphLane;
   /** @default 1 */
   readonly engines?: number;
-  /** @default `engineOverheads` */
+  /** @default `typicalOverheads` */
   readonly overheads?: Overheads;
 }
 
@@ -60,67 +49,44 @@ interface SimulatedEngine {
   step(nowMs: number, journal: Journal): number | undefined;
   /** When something is due though nothing arrives. */
   nextDue(): number;
+  readonly isBacklogged: boolean;
 }
 
-/** A server in virtual time, with the scheduler and the buffers that its engines run. Requests go to the engine with least to do. */
+/**
+ * A server in virtual time, with the scheduler, the buffers and the pace of publishing of its engines. Requests go to the engine
+ * with least to do.
+ */
 export function simulateServer(trace: Trace, settings: ServerSettings): Outcome {
-  const { lane, engines = 1, overheads = engineOverheads } = settings;
+  const { lane, engines = 1, overheads = typicalOverheads } = settings;
   const { timesMs } = trace;
   const events = new Events();
-  const { clock } = events;
   const latencyMs = new Float64Array(timesMs.length);
   const queueMs = new Float64Array(timesMs.length).fill(-1);
   const batches: number[] = [];
   let work = 0;
   let padding = 0;
-  let busyMs = 0;
-  const journal = (slot: { active: number }): Journal => ({
+  const journal: Omit<Journal, "ended"> = {
     started: (request, atMs) => {
       if (queueMs[request]! < 0) queueMs[request] = atMs - timesMs[request]!;
-    },
-    ended: (request, atMs) => {
-      latencyMs[request] = atMs - timesMs[request]!;
-      events.at(atMs, () => slot.active--);
     },
     batch: (rows, units, padded) => {
       batches[rows] = (batches[rows] ?? 0) + 1;
       work += units;
       padding += padded;
     },
-  });
-  const slots = Array.from({ length: engines }, () => ({
-    engine: lane.kind === "graph" ? graphEngine(lane, overheads) : cellularEngine(lane, overheads),
-    active: 0,
-    isBusy: false,
-    alarmMs: Number.POSITIVE_INFINITY,
-  }));
-  const advance = (slot: (typeof slots)[number]) => {
-    if (slot.isBusy) return;
-    const free = slot.engine.step(clock.now(), journal(slot));
-    if (free !== undefined) {
-      slot.isBusy = true;
-      busyMs += free - clock.now();
-      events.at(free, () => {
-        slot.isBusy = false;
-        advance(slot);
-      });
-      return;
-    }
-    const due = slot.engine.nextDue();
-    if (due >= slot.alarmMs) return;
-    slot.alarmMs = due;
-    events.at(Math.max(due, clock.now()), () => {
-      slot.alarmMs = Number.POSITIVE_INFINITY;
-      advance(slot);
-    });
   };
+  const answered = (request: number, atMs: number) => {
+    latencyMs[request] = atMs - timesMs[request]!;
+  };
+  const slots = Array.from({ length: engines }, () => {
+    const engine = lane.kind === "graph" ? graphEngine(lane, overheads) : cellularEngine(lane, overheads);
+    return new EngineThread(engine, { events, journal, overheads, answered });
+  });
   const arrive = (request: number) => {
     let least = slots[0]!;
     for (const slot of slots) if (slot.active < least.active) least = slot;
-    least.active++;
-    least.engine.arrive(request, trace.sizes?.[request] ?? 1, clock.now());
+    least.submit(request, trace.sizes?.[request] ?? 1);
     if (request + 1 < timesMs.length) events.at(timesMs[request + 1]!, () => arrive(request + 1));
-    advance(least);
   };
   events.at(timesMs[0]!, () => arrive(0));
   events.run();
@@ -130,8 +96,108 @@ export function simulateServer(trace: Trace, settings: ServerSettings): Outcome 
     batches: Float64Array.from(batches, (count) => count ?? 0),
     paddingShare: work === 0 ? 0 : padding / work,
     usdOf: new Float64Array(timesMs.length),
-    busyMs,
+    busyMs: slots.reduce((sum, { busyMs }) => sum + busyMs, 0),
   };
+}
+
+interface Surroundings {
+  readonly events: Events;
+  readonly journal: Omit<Journal, "ended">;
+  readonly overheads: Overheads;
+  readonly answered: (request: number, atMs: number) => void;
+}
+
+/** The thread of an engine: the way to it and back, and when it tells what it has done. */
+class EngineThread {
+  /** Requests that were sent to it and are not answered. */
+  active = 0;
+  busyMs = 0;
+  readonly #engine: SimulatedEngine;
+  readonly #around: Surroundings;
+  readonly #journal: Journal;
+  readonly #pace: PublishPace;
+  /** What ended and was not told yet. */
+  #held: number[] = [];
+  #isBusy = false;
+  #alarmMs = Number.POSITIVE_INFINITY;
+  /** Since when it sleeps; and when it will have woken up, where it was called. */
+  #asleepMs: number | undefined = 0;
+  #awakeMs = 0;
+
+  constructor(engine: SimulatedEngine, around: Surroundings) {
+    this.#engine = engine;
+    this.#around = around;
+    this.#pace = new PublishPace(around.overheads.publishMs);
+    this.#journal = { ...around.journal, ended: (request) => void this.#held.push(request) };
+  }
+
+  submit(request: number, size: number): void {
+    const { events, overheads } = this.#around;
+    const now = events.clock.now();
+    this.active++;
+    if (this.#asleepMs !== undefined) {
+      this.#awakeMs = now + overheads.hopMs / 2 + idleMs(overheads, now - this.#asleepMs);
+      this.#asleepMs = undefined;
+    }
+    const there = Math.max(this.#awakeMs, now + size * overheads.sizeMs);
+    const arrive = () => {
+      this.#engine.arrive(request, size, events.clock.now());
+      this.#advance();
+    };
+    if (there > now) events.at(there, arrive);
+    else arrive();
+  }
+
+  #advance(): void {
+    if (this.#isBusy) return;
+    const { events } = this.#around;
+    const now = events.clock.now();
+    const free = this.#engine.step(now, this.#journal);
+    if (free !== undefined) {
+      this.#asleepMs = undefined;
+      this.#work(free, () => {
+        if (this.#held.length > 0 && this.#pace.isDue(free)) this.#publish();
+        else this.#advance();
+      });
+      return;
+    }
+    if (this.#held.length > 0) {
+      this.#publish();
+      return;
+    }
+    this.#asleepMs ??= now;
+    const due = this.#engine.nextDue();
+    if (due >= this.#alarmMs) return;
+    this.#alarmMs = due;
+    events.at(Math.max(due, now), () => {
+      this.#alarmMs = Number.POSITIVE_INFINITY;
+      this.#advance();
+    });
+  }
+
+  #publish(): void {
+    const { events, overheads, answered } = this.#around;
+    const now = events.clock.now();
+    const told = this.#held;
+    this.#held = [];
+    const until = now + overheads.publishMs;
+    for (const request of told) answered(request, until + overheads.hopMs / 2);
+    this.#pace.published(now, until, this.#engine.isBacklogged);
+    this.#work(until, () => {
+      this.active -= told.length;
+      this.#advance();
+    });
+  }
+
+  #work(untilMs: number, then: () => void): void {
+    const { events } = this.#around;
+    this.#isBusy = true;
+    this.busyMs += untilMs - events.clock.now();
+    events.at(untilMs, () => {
+      this.#isBusy = false;
+      then();
+    });
+  }
 }
 
 function graphEngine(lane: WholeGraphLane, overheads: Overheads): SimulatedEngine {
@@ -143,6 +209,8 @@ function graphEngine(lane: WholeGraphLane, overheads: Overheads): SimulatedEngin
       set.add({ id: request, size }, nowMs);
     },
     nextDue: () => set.nextDue(),
+    // An engine counts only cells.
+    isBacklogged: false,
     step: (nowMs, journal) => {
       const batch = set.due(nowMs, true);
       if (!batch) return undefined;
@@ -152,7 +220,7 @@ function graphEngine(lane: WholeGraphLane, overheads: Overheads): SimulatedEngin
       const endMs =
         nowMs +
         taskMs +
-        batch.ids.length * (rowMs + requestMs) +
+        batch.ids.length * (largest * rowMs + requestMs) +
         lane.service.ms(batch.ids.length, largest, 0);
       const units = batch.ids.length * largest;
       journal.batch(batch.ids.length, units, units - own.reduce((sum, size) => sum + size, 0));
@@ -202,13 +270,17 @@ function cellularEngine(lane: CellularLane, overheads: Overheads): SimulatedEngi
       requests[id] = request;
     },
     nextDue: () => Number.POSITIVE_INFINITY,
+    get isBacklogged() {
+      return scheduler.waiting > 0;
+    },
     step: (nowMs, journal) => {
       const task = scheduler.next(0);
       if (!task) return undefined;
       // Those that came since the last task were admitted before this one.
       const startMs = nowMs + admitted * overheads.requestMs;
       admitted = 0;
-      const endMs = startMs + callMs(task) + overheads.taskMs + task.rows * overheads.rowMs;
+      const { taskMs, rowMs } = overheads;
+      const endMs = startMs + callMs(task) + taskMs + task.rows * task.steps * rowMs;
       journal.batch(task.rows, task.rows * task.steps, 0);
       for (let row = 0; row < task.rows; row++) journal.started(requests[task.subgraphs[row]!]!, startMs);
       scheduler.complete(task, (id) => journal.ended(requests[id]!, endMs));

@@ -42,7 +42,7 @@ function gapsFrom(arrivals: Exclude<Arrivals, { kind: "counts" }>, random: Rando
 }
 
 /** Above this most of a Gamma's draws are 0 in double precision. */
-const MOST_CV = 20;
+export const MOST_CV = 20;
 
 function gapsOfProcess(process: ArrivalProcess, random: Random): () => number {
   const { d0, d1 } = process;

@@ -22,7 +22,7 @@ const arrows: Record<string, readonly string[]> = {
   web: ["src/client", "src/server/watch-protocol.ts"],
   "src/vad": ["src/core", "src/runtime", "models"],
   "src/plot": ["src/core"],
-  "src/load": ["src/core", "src/server"],
+  "src/load": ["src/core", "src/server", "planner"],
   "src/bench": [
     "src/core",
     "src/engine",

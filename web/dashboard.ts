@@ -1,3 +1,4 @@
+import { showDecisions } from "./decisions.ts";
 import { byId, readable } from "./dom.ts";
 import { History } from "./history.ts";
 import { Lanes } from "./lanes.ts";
@@ -7,10 +8,12 @@ import { KeyNeeded, type ServerPage } from "./server.ts";
 
 const KEEP_MS = 15_000;
 const RETRY_MS = 1000;
+/** Decisions are rare. */
+const DECISIONS_MS = 5000;
 /** For so long after a step the lanes may still move. */
 const MOVING_MS = 1000;
 
-/** Lanes, plots and figures; listens to the engines while the page can be seen. */
+/** Lanes, plots, figures and decisions; listens to the engines while the page can be seen. */
 export class Dashboard {
   readonly #server: ServerPage;
   readonly #history = new History();
@@ -37,6 +40,19 @@ export class Dashboard {
     if (document.visibilityState !== "visible") return;
     this.#listening = new AbortController();
     void this.#follow(this.#listening.signal);
+    void this.#followDecisions(this.#listening.signal);
+  }
+
+  async #followDecisions(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        showDecisions(await this.#server.decisions(signal));
+      } catch (error) {
+        if (error instanceof KeyNeeded) return;
+        // The feed says it where the server is gone.
+      }
+      await new Promise((resolve) => setTimeout(resolve, DECISIONS_MS));
+    }
   }
 
   async #follow(signal: AbortSignal): Promise<void> {

@@ -1,4 +1,4 @@
-import type { WatchReport, WireModel } from "../src/server/watch-protocol.ts";
+import type { WatchReport, WireDecision, WireModel } from "../src/server/watch-protocol.ts";
 
 /** What this page asks of its server by HTTP. */
 export class ServerPage {
@@ -11,6 +11,12 @@ export class ServerPage {
   /** Its models. Rejects with the status in the message; `KeyNeeded` where a key is missing or wrong. */
   async models(): Promise<readonly WireModel[]> {
     return (await this.#get("/v1/models", AbortSignal.timeout(10_000))).json();
+  }
+
+  /** The latest decisions about buffers, oldest first. Rejects as `models`. */
+  async decisions(signal: AbortSignal): Promise<readonly WireDecision[]> {
+    const reply = await this.#get("/v2/decisions", signal);
+    return ((await reply.json()) as { readonly decisions: readonly WireDecision[] }).decisions;
   }
 
   /** What the engines do, until `signal` is aborted or the server ends it. */

@@ -1,140 +1,234 @@
-import { summarize } from "../../planner/outcome.ts";
-import { curveOf } from "../../planner/plan-server.ts";
+import { cellularLaneOf } from "../../planner/cellular-lane.ts";
+import { overheadsOf } from "../../planner/overheads.ts";
 import { ProfileTable } from "../../planner/profile.ts";
 import { quantile } from "../../planner/quantile.ts";
-import { type CellularLane, simulateServer } from "../../planner/simulate-server.ts";
+import { tableService } from "../../planner/service.ts";
+import { type ServerSettings, simulateServer } from "../../planner/simulate-server.ts";
 import { arrivalTimes, drawSizes } from "../../planner/synthesis.ts";
 import type { Trace } from "../../planner/trace.ts";
+import { measureOverheads } from "../../src/bench/overheads.ts";
 import { chainOf, lstmCell } from "../../src/bench/synthetic.ts";
+import { wholeSequenceModel } from "../../src/bench/whole-sequence.ts";
 import { table } from "../../src/cli/table.ts";
+import type { Profile } from "../../src/core/profile.ts";
 import { float32 } from "../../src/core/tensor.ts";
 import { measureModel } from "../../src/engine/measure-model.ts";
+import { median } from "../../src/load/statistics.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
 import type { Runtime } from "../../src/runtime/types.ts";
 import { Claims } from "./claims.ts";
+import { othersOnThisMachine } from "./quiet.ts";
 
 /** The simulator against the engine it stands for: the same trace, the profile of this machine, loads below saturation. */
 const HIDDEN = 256;
 const STEPS = [8, 16, 24, 40, 80];
 const SHARES = [2, 3, 3, 2, 1];
-const SECONDS = 8;
-const WARM_SECONDS = 2;
+const LOADS = [0.2, 0.5, 0.75];
+const SECONDS = 3;
+const WARM_MS = 500;
 const MAX_BATCH = 64;
+const GRAPH_BATCH = 16;
+/** Rounds that count, and how often they are tried. */
+const ROUNDS = 5;
+const MOST_ROUNDS = 20;
+const MOST_PROFILES = 8;
+/** Cores that others may use in a round that counts: threads of ours wait for a core where they use more. */
+const QUIET_CORES = 0.1;
 
+interface Subject {
+  readonly name: string;
+  readonly profile: Profile;
+  readonly settings: ServerSettings;
+  readonly runtime: Runtime;
+}
+
+interface Round {
+  readonly p50: readonly [simulated: number, measured: number];
+  readonly p99: readonly [simulated: number, measured: number];
+}
+
+const inputs = new Map(
+  STEPS.map((steps) => [steps, { x: float32([steps, HIDDEN], new Float32Array(steps * HIDDEN).fill(0.1)) }]),
+);
 const claims = new Claims();
-const definition = chainOf("lstm", lstmCell(HIDDEN));
-const profile = await measureModel(definition, {
-  threads: [1],
-  maxRows: 256,
-  pointMs: 40,
-  began: () => {},
-  point: () => {},
-});
-const lane = laneOf();
-const runtime = await createRuntime({ models: [definition], engines: 1, maxBatch: MAX_BATCH });
 const rows: string[][] = [];
-try {
-  const capacity = requestsPerSecond();
-  for (const load of [0.2, 0.4, 0.6, 0.75]) {
-    const trace = traceOf(load * capacity);
-    const simulated = summarize(simulateServer(trace, { lane }));
-    const measured = await measure(runtime, trace);
-    for (const [name, expected, share, bound] of [
-      ["p50", simulated.p50, 0.5, 0.15],
-      ["p99", simulated.p99, 0.99, 0.3],
+for (const open of [cellular, wholeGraph]) {
+  const subject = await open();
+  try {
+    await compare(subject);
+  } finally {
+    await subject.runtime.close(0);
+  }
+}
+console.log(`\nLSTM of ${HIDDEN}, requests of ${STEPS.join(", ")} steps; ms, medians of quiet rounds\n`);
+console.log(
+  table([
+    ["model", "load", "requests/s", "", "simulated", "measured", "ratio", "ratios of the rounds"],
+    ...rows,
+  ]),
+);
+claims.end();
+
+async function compare(subject: Subject): Promise<void> {
+  const { name, profile } = subject;
+  console.log(`${name} on ${profile.machine.cpu}: ${JSON.stringify(profile.overheads)}`);
+  const capacity = requestsPerSecond(subject.settings);
+  const found = LOADS.map((): Round[] => []);
+  const others = othersOnThisMachine();
+  let tried = 0;
+  for (; tried < MOST_ROUNDS && found.some((rounds) => rounds.length < ROUNDS); tried++) {
+    for (const [at, load] of LOADS.entries()) {
+      const seed = found[at]!.length;
+      if (seed === ROUNDS) continue;
+      others();
+      const round = await roundOf(subject, traceOf(load * capacity, seed));
+      if (others() <= QUIET_CORES) found[at]!.push(round);
+    }
+  }
+  for (const [at, load] of LOADS.entries()) {
+    const rounds = found[at]!;
+    const percent = `${Math.round(load * 100)} %`;
+    console.log(`${name}, ${percent}: ${rounds.length} quiet rounds of ${ROUNDS} wanted`);
+    claims.check(`${name}, ${percent} load, quiet rounds`, rounds.length, { atLeast: 3 });
+    if (rounds.length === 0) continue;
+    for (const [what, bound] of [
+      ["p50", 0.15],
+      ["p99", 0.3],
     ] as const) {
-      const seen = quantile(measured, share);
+      const ratios = rounds.map((round) => round[what][0] / round[what][1]);
+      const ratio = median(ratios);
       rows.push([
-        `${Math.round(load * 100)} %`,
         name,
-        expected.toFixed(2),
-        seen.toFixed(2),
-        (expected / seen).toFixed(2),
+        percent,
+        (load * capacity).toFixed(0),
+        what,
+        median(rounds.map((round) => round[what][0])).toFixed(2),
+        median(rounds.map((round) => round[what][1])).toFixed(2),
+        ratio.toFixed(2),
+        ratios
+          .toSorted((a, b) => a - b)
+          .map((one) => one.toFixed(2))
+          .join(" "),
       ]);
-      claims.check(`${Math.round(load * 100)} % load, ${name}, simulated against measured`, expected / seen, {
+      claims.check(`${name}, ${percent} load, ${what}, simulated against measured`, ratio, {
         atLeast: 1 - bound,
         atMost: 1 + bound,
       });
     }
   }
-} finally {
-  await runtime.close();
 }
-console.log(`\nLSTM of ${HIDDEN}, requests of ${STEPS.join(", ")} steps, ${profile.machine.cpu}, ms\n`);
-console.log(table([["load", "", "simulated", "measured", "ratio"], ...rows]));
-claims.end();
 
-/** The cell as the engine runs it: with the calls of several steps that the profile says pay. */
-function laneOf(): CellularLane {
-  const single = new ProfileTable(profile);
-  const steps = [...new Set(profile.cells[0]!.settings.map(({ stepsPerCall }) => stepsPerCall))].filter(
-    (count) => count > 1,
-  );
-  const multiStep = steps.map((count) => ({
-    steps: count,
-    curve: curveOf(new ProfileTable(profile, { stepsPerCall: count })),
-  }));
-  const most = Math.max(
-    1,
-    ...steps.map((count) => new ProfileTable(profile, { stepsPerCall: count }).maxRows),
-  );
-  let maxStepRows = 0;
-  for (let count = 1; count <= most; count *= 2) {
-    const pays = multiStep.every(
-      ({ steps, curve }) =>
-        curve.maxRows < count || curve.ms(count) / steps < 0.95 * (single.us(count) / 1000),
-    );
-    if (!pays) break;
-    maxStepRows = count;
+async function cellular(): Promise<Subject> {
+  const definition = chainOf("lstm", lstmCell(HIDDEN));
+  const profile = await profiled(definition, 256);
+  const runtime = await createRuntime({
+    models: [definition],
+    engines: 1,
+    maxBatch: MAX_BATCH,
+    profiles: [profile],
+  });
+  const lane = cellularLaneOf(profile, { maxBatch: MAX_BATCH });
+  return { name: "lstm", profile, runtime, settings: { lane, overheads: overheadsOf(profile) } };
+}
+
+async function wholeGraph(): Promise<Subject> {
+  const definition = wholeSequenceModel("whole", lstmCell(HIDDEN), {
+    maxBatch: GRAPH_BATCH,
+    timeoutMs: 0,
+    order: "oldest",
+    bucketWidth: Number.POSITIVE_INFINITY,
+  });
+  const profile = await profiled(definition, GRAPH_BATCH);
+  const runtime = await createRuntime({ models: [definition], engines: 1, profiles: [profile] });
+  const lane: ServerSettings["lane"] = {
+    kind: "graph",
+    buffers: [{ maxBatch: GRAPH_BATCH, timeoutMs: 0, sizes: [0, Number.POSITIVE_INFINITY] }],
+    service: tableService(new ProfileTable(profile)),
+    workConserving: true,
+  };
+  return { name: "whole", profile, runtime, settings: { lane, overheads: overheadsOf(profile) } };
+}
+
+/** Profiled while the machine is quiet, if it ever is: what others use then is in every prediction. */
+async function profiled(definition: Parameters<typeof measureModel>[0], maxRows: number): Promise<Profile> {
+  const none = () => {};
+  const others = othersOnThisMachine();
+  for (let tried = 1; ; tried++) {
+    others();
+    const profile = await measureModel(definition, {
+      threads: [1],
+      maxRows,
+      sizes: STEPS,
+      pointMs: 40,
+      began: none,
+      point: none,
+    });
+    const overheads = await measureOverheads(definition, profile, 1);
+    const cores = others();
+    if (cores > QUIET_CORES && tried < MOST_PROFILES) continue;
+    console.log(`profiled ${tried} times; others used ${cores.toFixed(2)} cores the last time`);
+    return overheads ? { ...profile, overheads } : profile;
   }
-  return { kind: "cellular", maxBatch: MAX_BATCH, curve: curveOf(single), multiStep, maxStepRows };
 }
 
 /** Requests a second of the engine at full batches, by the simulator: a backlog that never ends. */
-function requestsPerSecond(): number {
+function requestsPerSecond(settings: ServerSettings): number {
   const count = 4000;
   const backlog: Trace = {
     timesMs: Float64Array.from({ length: count }, (_, i) => i * 1e-6),
     sizes: drawSizes({ sizes: STEPS, shares: SHARES }, count, 3),
   };
-  const { latencyMs } = simulateServer(backlog, { lane });
+  const { latencyMs } = simulateServer(backlog, settings);
   return (count * 1000) / latencyMs.reduce((most, ms) => Math.max(most, ms), 0);
 }
 
-function traceOf(perSecond: number): Trace {
-  const timesMs = arrivalTimes({ kind: "poisson", perSecond }, SECONDS, 7);
-  return { timesMs, sizes: drawSizes({ sizes: STEPS, shares: SHARES }, timesMs.length, 8) };
+function traceOf(perSecond: number, seed: number): Trace {
+  const timesMs = arrivalTimes({ kind: "poisson", perSecond }, SECONDS, 7 + seed);
+  return { timesMs, sizes: drawSizes({ sizes: STEPS, shares: SHARES }, timesMs.length, 100 + seed) };
 }
 
-/** Milliseconds from when each request was due to its answer, without those of the warm-up, ascending. */
-async function measure(runtime: Runtime, { timesMs, sizes }: Trace): Promise<number[]> {
-  const inputs = new Map(
-    STEPS.map((steps) => [
-      steps,
-      { x: float32([steps, HIDDEN], new Float32Array(steps * HIDDEN).fill(0.1)) },
-    ]),
-  );
-  const latencies: number[] = [];
+/** The trace is sent, and simulated with the times at which it was sent in fact: how late a timer is, is no matter of the engine. */
+async function roundOf({ name, runtime, settings }: Subject, due: Trace): Promise<Round> {
+  const { timesMs, latencyMs } = await send(name, runtime, due);
+  const simulated = simulateServer({ timesMs, sizes: due.sizes! }, settings).latencyMs;
+  const from = timesMs.findIndex((ms) => ms >= WARM_MS);
+  const [ours, theirs] = [simulated, latencyMs].map((all) => all.slice(from).sort());
+  return {
+    p50: [quantile(ours!, 0.5), quantile(theirs!, 0.5)],
+    p99: [quantile(ours!, 0.99), quantile(theirs!, 0.99)],
+  };
+}
+
+/** When each request was sent, and how long its answer took. */
+async function send(
+  name: string,
+  runtime: Runtime,
+  { timesMs: due, sizes }: Trace,
+): Promise<{ readonly timesMs: Float64Array; readonly latencyMs: Float64Array }> {
+  const timesMs = new Float64Array(due.length);
+  const latencyMs = new Float64Array(due.length);
   const start = performance.now() + 20;
-  let open = timesMs.length;
+  let open = due.length;
+  let next = 0;
   await new Promise<void>((resolve, reject) => {
-    let next = 0;
-    const ended = (due: number, counts: boolean) => {
-      if (counts) latencies.push(performance.now() - due);
-      if (--open === 0) resolve();
-    };
     const pump = () => {
-      const now = performance.now();
-      while (next < timesMs.length && start + timesMs[next]! <= now) {
-        const due = start + timesMs[next]!;
-        const counts = timesMs[next]! >= WARM_SECONDS * 1000;
-        const listener = { done: () => ended(due, counts), failed: reject };
-        runtime.submit("lstm", inputs.get(sizes![next]!)!, {}, listener);
-        next++;
+      while (next < due.length && start + due[next]! <= performance.now()) {
+        const request = next++;
+        const sent = performance.now();
+        timesMs[request] = sent - start;
+        const done = () => {
+          latencyMs[request] = performance.now() - sent;
+          if (--open === 0) resolve();
+        };
+        runtime.submit(name, inputs.get(sizes![request]!)!, {}, { done, failed: reject });
       }
-      if (next < timesMs.length) setImmediate(pump);
+      if (next === due.length) return;
+      const wait = start + due[next]! - performance.now();
+      // A timer is a millisecond late at worst; a thread that turned all the time would disturb the engine's.
+      if (wait > 1) setTimeout(pump, wait - 1);
+      else setImmediate(pump);
     };
     pump();
   });
-  return latencies.sort((a, b) => a - b);
+  return { timesMs, latencyMs };
 }

@@ -16,6 +16,8 @@ export interface Decision {
   /** A sentence. */
   readonly reason: string;
   readonly perSecond: { readonly planned: number; readonly seen: number };
+  /** What ran until now. */
+  readonly before: BufferChange;
   /** The buffers from now on. */
   readonly buffers: BufferChange["buffers"];
   readonly eager: boolean;
@@ -121,11 +123,17 @@ export class Adapter {
       const next = await plan(trace, this.#abort.signal);
       if (this.#abort.signal.aborted) return;
       const isSame = sameBuffers(next, this.#running);
+      const before = this.#running;
       if (!isSame) {
         swap(next);
         this.#running = { buffers: next.buffers, eager: next.eager };
       }
-      this.#tell(isSame ? "kept" : "swapped", why, { planned, seen }, next.latencyMs);
+      this.#tell(
+        isSame ? "kept" : "swapped",
+        why,
+        { planned, seen },
+        { before, predictedMs: next.latencyMs },
+      );
     } catch (error) {
       if (this.#abort.signal.aborted) return;
       const { code, message } = Fault.from(error);
@@ -141,7 +149,7 @@ export class Adapter {
     action: Decision["action"],
     reason: string,
     perSecond: Decision["perSecond"],
-    predictedMs?: number,
+    more: Pick<Decision, "before" | "predictedMs"> = { before: this.#running },
   ): void {
     this.#settings.decided({
       model: this.#settings.model,
@@ -150,7 +158,7 @@ export class Adapter {
       reason,
       perSecond,
       ...this.#running,
-      ...(predictedMs === undefined ? {} : { predictedMs }),
+      ...more,
     });
   }
 }

@@ -6,7 +6,7 @@ import type { Replan, Replanned, Reply } from "./plan-thread.ts";
 
 function planned({ profile, cell, threads, trace, goal, engines, buffers }: Replan): Replanned {
   const table = new ProfileTable(profile, { cell, threads });
-  const problem = { trace, table, goal, buffers, engines: [engines], price: { perHour: 0 } };
+  const problem = { trace, profile, table, goal, buffers, engines: [engines], price: { perHour: 0 } };
   const { settings, latency } = planServer(problem).best;
   const { lane } = settings;
   if (lane.kind !== "graph")

@@ -11,6 +11,8 @@ export function inputShapes({ inputs, text, cells, program }: ModelDefinition): 
       ? [body.embedding.rows]
       : [],
   );
+  // Where nothing says how many there are, only 0 is sure to be one.
+  const kinds = embedded.length > 0 ? Math.min(...embedded) : 1;
   return inputs.map(({ name, dtype, shape }) => {
     const found = text?.inputs.find(({ tensor }) => tensor === name);
     if (found) {
@@ -26,7 +28,7 @@ export function inputShapes({ inputs, text, cells, program }: ModelDefinition): 
       };
     }
     const isTree = program.kind === "tree" && name === "children";
-    return { name, type: dtype, shape, isTree, kinds: Math.min(...embedded, Number.MAX_SAFE_INTEGER) };
+    return { name, type: dtype, shape, isTree, kinds };
   });
 }
 

@@ -162,6 +162,7 @@ export function planForServer(
   const { slo, method } = options;
   const fit = fitArrivals(trace);
   const { best, runnersUp } = planServer({
+    profile,
     trace,
     table,
     goal: slo,

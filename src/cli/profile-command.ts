@@ -1,6 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { Command, InvalidArgumentError } from "commander";
-import type { Profile, ProfiledCell } from "../core/profile.ts";
+import type { Profile, ProfiledCell, ProfileOverheads } from "../core/profile.ts";
 import { integerList } from "./integers.ts";
 import { modelPath } from "./paths.ts";
 import { table } from "./table.ts";
@@ -49,7 +49,7 @@ async function profile(model: string, options: ProfileOptions): Promise<void> {
   const definition = await modelDefinition(modelPath(model));
   const progress = await progressOn(process.stderr);
   const { threads, maxBatch: maxRows, pointMs, size } = options;
-  const measured = await measureModel(definition, {
+  const cells = await measureModel(definition, {
     threads,
     maxRows,
     pointMs,
@@ -58,6 +58,9 @@ async function profile(model: string, options: ProfileOptions): Promise<void> {
       progress.part(`measuring cell '${cell}' with ${count} thread${count > 1 ? "s" : ""}`, points),
     point: () => progress.step(),
   }).finally(() => progress.stop());
+  const { measureOverheads } = await import("../bench/overheads.ts");
+  const overheads = await measureOverheads(definition, cells, threads[0]!);
+  const measured = overheads ? { ...cells, overheads } : cells;
   const file = options.out ?? `${definition.name}.profile.json`;
   await writeFile(file, `${JSON.stringify(measured)}\n`);
   if (options.plot !== undefined) await writePlots(options.plot, measured);
@@ -78,10 +81,26 @@ async function writePlots(name: string, measured: Profile): Promise<void> {
 }
 
 /** A table for each cell and number of threads. */
-function report({ model, machine, cells }: Profile): string {
+function report({ model, machine, cells, overheads }: Profile): string {
   const { cpu, cores, node, onnxruntime } = machine;
   const head = `${model.name} ${model.version} on ${cores} cores of ${cpu}, Node ${node}, ONNX Runtime ${onnxruntime}\n`;
-  return head + cells.map(cellTables).join("");
+  return head + cells.map(cellTables).join("") + (overheads ? overheadsText(overheads) : "");
+}
+
+function overheadsText({
+  requestUs,
+  taskUs,
+  rowUs,
+  publishUs,
+  hopUs,
+  sizeUs,
+  idle,
+}: ProfileOverheads): string {
+  const waits = idle.map(({ afterMs, us }) => `${us} after ${afterMs} ms`).join(", ");
+  return (
+    `\nBesides, in us: a request ${requestUs}, a task ${taskUs}, a row and step ${rowUs}, telling of it ${publishUs};\n` +
+    `to an engine and back ${hopUs}, a unit of size ${sizeUs}, an idle engine ${waits}\n`
+  );
 }
 
 function cellTables({ cell, lane, settings }: ProfiledCell): string {

@@ -44,7 +44,7 @@ async function simulate(options: SimulateOptions): Promise<void> {
   const profiled = new ProfileTable(profile, options.cell === undefined ? {} : { cell: options.cell });
   const trace = await readTrace(options.trace);
   const { outcomeOf } = await import("./simulated.ts");
-  const figures = summarize(await outcomeOf(profiled, trace, options));
+  const figures = summarize(await outcomeOf(profile, profiled, trace, options));
   if (options.json) {
     process.stdout.write(`${JSON.stringify(figures)}\n`);
     return;

@@ -1,8 +1,9 @@
 import { readFile } from "node:fs/promises";
+import { cellularLaneOf } from "../../planner/cellular-lane.ts";
 import { lambdaPrices } from "../../planner/cost.ts";
 import type { Outcome } from "../../planner/outcome.ts";
+import { overheadsOf } from "../../planner/overheads.ts";
 import { type Plan, parsePlan } from "../../planner/plan.ts";
-import { curveOf } from "../../planner/plan-server.ts";
 import type { ProfileTable } from "../../planner/profile.ts";
 import { router } from "../../planner/routing.ts";
 import { tableService } from "../../planner/service.ts";
@@ -10,6 +11,7 @@ import { simulateFunctions } from "../../planner/simulate-functions.ts";
 import { type ServerSettings, simulateServer } from "../../planner/simulate-server.ts";
 import type { Trace } from "../../planner/trace.ts";
 import type { BufferSettings } from "../../scheduler/buffer.ts";
+import type { Profile } from "../core/profile.ts";
 
 interface Settings {
   readonly plan?: string;
@@ -20,7 +22,12 @@ interface Settings {
 }
 
 /** Simulates a server, or the functions of a plan. */
-export async function outcomeOf(table: ProfileTable, trace: Trace, settings: Settings): Promise<Outcome> {
+export async function outcomeOf(
+  profile: Profile,
+  table: ProfileTable,
+  trace: Trace,
+  settings: Settings,
+): Promise<Outcome> {
   const plan =
     settings.plan === undefined ? undefined : parsePlan(await readFile(settings.plan, "utf8"), settings.plan);
   if (plan?.target === "functions")
@@ -32,20 +39,16 @@ export async function outcomeOf(table: ProfileTable, trace: Trace, settings: Set
     });
   return simulateServer(trace, {
     engines: plan?.engines ?? settings.engines,
-    lane: table.lane === "graph" ? graphLane(table, settings, plan) : cellularLane(table, settings, plan),
+    overheads: overheadsOf(profile),
+    lane:
+      table.lane === "graph"
+        ? graphLane(table, settings, plan)
+        : cellularLaneOf(profile, {
+            cell: table.cell,
+            threads: table.threads,
+            maxBatch: plan?.maxBatch ?? settings.maxBatch,
+          }),
   });
-}
-
-function cellularLane(
-  table: ProfileTable,
-  settings: Settings,
-  plan: Plan | undefined,
-): ServerSettings["lane"] {
-  return {
-    kind: "cellular",
-    maxBatch: Math.min(table.maxRows, plan?.maxBatch ?? settings.maxBatch),
-    curve: curveOf(table),
-  };
 }
 
 function graphLane(table: ProfileTable, settings: Settings, plan: Plan | undefined): ServerSettings["lane"] {

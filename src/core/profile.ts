@@ -29,6 +29,26 @@ const cell = z
     message: "settings have a size in the lane 'graph', and only there",
   });
 
+/** What an engine and its threads add to the calls of a kernel; all in microseconds but `afterMs`. */
+const overheads = z.strictObject({
+  threads: count,
+  /** Of the engine's thread: each request, each task, and each row of a task at each of its steps. */
+  requestUs: us,
+  taskUs: us,
+  rowUs: us,
+  /** Of the engine's thread: telling the main thread what was done. */
+  publishUs: us,
+  /** On the way to the engine's thread and back: each request, and each unit of its size. */
+  hopUs: us,
+  sizeUs: us,
+  /** What a request waits besides where nothing ran for so long: threads sleep and caches are cold. */
+  idle: z
+    .array(z.strictObject({ afterMs: z.number().min(0).finite(), us }))
+    .refine((all) => all.every(({ afterMs }, i) => i === 0 || afterMs > all[i - 1]!.afterMs), {
+      message: "afterMs must ascend",
+    }),
+});
+
 const schema = z.strictObject({
   format: z.literal(1),
   kind: z.literal("cellbatch.profile"),
@@ -42,6 +62,7 @@ const schema = z.strictObject({
   }),
   measuredAt: z.iso.datetime(),
   cells: z.array(cell).min(1),
+  overheads: overheads.optional(),
 });
 
 /** What the cells of one model cost on one machine, as `cellbatch profile` writes it; docs/profiles.md has the format. */
@@ -49,6 +70,8 @@ export type Profile = z.infer<typeof schema>;
 export type ProfiledCell = Profile["cells"][number];
 export type ProfileSetting = ProfiledCell["settings"][number];
 export type ProfilePoint = ProfileSetting["points"][number];
+/** Absent where it was not measured: in files of earlier versions, and for models that are fed by sessions. */
+export type ProfileOverheads = NonNullable<Profile["overheads"]>;
 export type Machine = Profile["machine"];
 
 /** Reads the text of a profile file. Throws INVALID_REQUEST that names the file and the field that is wrong. */

@@ -1,10 +1,11 @@
 import type { Kernel } from "../../kernels/kernel.ts";
 import type { WholeGraph } from "../../models/definition.ts";
+import { STEP_ROWS } from "../../scheduler/several-steps.ts";
 import type { ProfilePoint, ProfileSetting } from "../core/profile.ts";
 import { sizeOf, type Tensor, type TensorSpec } from "../core/tensor.ts";
 import { type CellRuns, cellRuns } from "./cell-runs.ts";
 import { type GraphLane, GraphRequest } from "./graph-lane.ts";
-import { measuredRows, STEP_ROWS } from "./profile.ts";
+import { measuredRows } from "./profile.ts";
 
 export interface MeasureOptions {
   /** Most rows times steps of one call. */

@@ -2,6 +2,7 @@ import type { Kernel } from "../../kernels/kernel.ts";
 import type { ModelDefinition, Unfold } from "../../models/definition.ts";
 import { unfoldOf } from "../../models/programs.ts";
 import type { CellType } from "../../scheduler/scheduler.ts";
+import { allowedSteps } from "../../scheduler/several-steps.ts";
 import { Fault } from "../core/faults.ts";
 import { type ChainPlan, chainPlan } from "./chain-plan.ts";
 import { knownStates } from "./known-states.ts";
@@ -77,15 +78,12 @@ export async function loadModel(
           `the profile of model '${definition.name}' ends at ${measured} rows, 'maxBatch' is ${maxBatch}`,
         );
       }
-      const longestMs = Math.max(LONGEST_CALL_MS, profile.curve?.ms(maxBatch) ?? 0);
       return {
         name: `${definition.name}/${cell.name}`,
         priority,
         maxBatch,
         ...(profile.curve ? { cost: profile.curve } : {}),
-        stepSizes: kernel
-          .stepSizes(priority)
-          .filter((steps) => steps === 1 || steps * profile.stepMs <= longestMs),
+        stepSizes: allowedSteps(kernel.stepSizes(priority), profile.stepMs, profile.curve?.ms(maxBatch) ?? 0),
         maxStepRows: profile.maxStepRows,
         maxStepCells: kernel.maxBatch,
       };
@@ -96,6 +94,3 @@ export async function loadModel(
     reserved: slots,
   };
 }
-
-/** What a request that joins may have to wait for a call of several steps, where one step of a full batch is shorter. */
-const LONGEST_CALL_MS = 0.6;

@@ -1,5 +1,6 @@
 import type { Kernel } from "../../kernels/kernel.ts";
 import { CostCurve } from "../../scheduler/cost-curve.ts";
+import { profiledSteps, STEP_ROWS, stepsPay } from "../../scheduler/several-steps.ts";
 import { cellRuns, withSlots } from "./cell-runs.ts";
 
 /** What one cell costs on one device. */
@@ -80,16 +81,6 @@ export function kneeOf(curve: CostCurve): number {
   return Math.max(curve.knee(KNEE, TASK_MS), Math.min(LEAST_KNEE, curve.maxRows));
 }
 
-/** Of the numbers of steps that a call can take, the one by which it is judged whether several pay. */
-export function profiledSteps(stepSizes: readonly number[]): number {
-  return Math.max(...stepSizes.filter((steps) => steps <= PROFILED_STEPS));
-}
-
-/** Whether a call of several steps takes clearly less than as many calls of one. */
-export function stepsPay(callMs: number, steps: number, singleMs: number): boolean {
-  return callMs / steps <= singleMs * STEPS_PAY;
-}
-
 /** The rows to measure: each of few, those around the quanta that matrix kernels were found to have, the way to saturation, `most`. */
 export function measuredRows(most: number): number[] {
   return [...POINTS.filter((rows) => rows < most), most];
@@ -98,10 +89,6 @@ export function measuredRows(most: number): number[] {
 const POINTS = [
   1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 18, 19, 24, 25, 32, 48, 64, 96, 128, 192, 256, 384, 512,
 ];
-/** More steps than this per call gain little more, and leave room for fewer rows. */
-const PROFILED_STEPS = 8;
-/** Rows for which it is asked whether several steps per call pay. */
-export const STEP_ROWS: readonly number[] = [1, 2, 4, 8, 16, 32];
 const POINT_MS = 0.3;
 const ROUNDS = 3;
 /** A task of this length hides what disturbs it, and is measured once. */
@@ -117,6 +104,4 @@ const KNEE = 0.97;
  * small cell needs more rows to be worth it.
  */
 const TASK_MS = 0.002;
-/** Several steps per call must take less than this share of single steps. */
-const STEPS_PAY = 0.95;
 const UNMEASURABLE_MS = 0.02;

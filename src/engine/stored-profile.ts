@@ -1,17 +1,10 @@
 import type { Kernel } from "../../kernels/kernel.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { cellsDigest } from "../../models/digest.ts";
+import { profiledSteps, STEP_ROWS, stepsPay } from "../../scheduler/several-steps.ts";
 import { Fault } from "../core/faults.ts";
 import type { Machine, Profile, ProfileSetting } from "../core/profile.ts";
-import {
-  type CellProfile,
-  curveOf,
-  kneeOf,
-  profiledSteps,
-  STEP_ROWS,
-  stepsPay,
-  uncosted,
-} from "./profile.ts";
+import { type CellProfile, curveOf, kneeOf, uncosted } from "./profile.ts";
 
 /**
  * Throws INVALID_REQUEST where a profile is not of this model on this machine. Other versions of Node.js and other versions of a

@@ -1,4 +1,5 @@
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
+import { PublishPace } from "../../scheduler/publish-pace.ts";
 import { Fault } from "../core/faults.ts";
 import { loadEngine, type NumberedSource } from "./load.ts";
 import { Pieces } from "./pieces.ts";
@@ -6,16 +7,6 @@ import { shared, type WorkerData, type WorkerMessage, type WorkerOrder } from ".
 
 /** Longest sleep, so that a deadline on a clock that was set is not missed for long. */
 const LONGEST_WAIT_MS = 1000;
-
-/**
- * To wake a thread that sleeps takes tens of microseconds on a virtual machine, so a busy engine publishes after every
- * step only where that is cheap: at most one part in this many of its time goes there. An idle one publishes at once.
- */
-const PUBLISH_SHARE = 40;
-/** The same while requests wait for room in a task: then latency is in the queue, and throughput is what counts. */
-const BACKLOGGED_PUBLISH_SHARE = 160;
-/** What is believed of one publication at most, so that a preempted thread does not hold back outputs for long. */
-const LONGEST_PUBLISH_MS = 0.04;
 
 async function main({ sources, config, port, shared: memory }: WorkerData): Promise<void> {
   const post = (message: WorkerMessage) => port.postMessage(message);
@@ -40,8 +31,7 @@ async function main({ sources, config, port, shared: memory }: WorkerData): Prom
     }
   };
   let heard = -1;
-  let publishAt = 0;
-  let publishMs = 0;
+  const pace = new PublishPace();
   for (;;) {
     const rung = Atomics.load(bell, 0);
     if (rung !== heard) {
@@ -65,13 +55,10 @@ async function main({ sources, config, port, shared: memory }: WorkerData): Prom
     counters[shared.held] = engine.bytes;
     if (!engine.outbox.isEmpty) {
       const now = performance.now();
-      if (!ran || now >= publishAt) {
+      if (!ran || pace.isDue(now)) {
         const packet = engine.outbox.take();
         port.postMessage({ kind: "packet", packet } satisfies WorkerMessage, [packet]);
-        const after = performance.now();
-        publishMs += (Math.min(after - now, LONGEST_PUBLISH_MS) - publishMs) / 8;
-        const share = engine.isBacklogged ? BACKLOGGED_PUBLISH_SHARE : PUBLISH_SHARE;
-        publishAt = after + publishMs * share;
+        pace.published(now, performance.now(), engine.isBacklogged);
       }
     }
     if (pieces.isBusy) await pieces.turn(!ran);

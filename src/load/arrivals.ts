@@ -1,6 +1,11 @@
 import { readFileSync } from "node:fs";
+import { mmpp } from "../../planner/arrival-process.ts";
+import {
+  MOST_CV,
+  type Arrivals as Synthesized,
+  arrivalTimes as synthesized,
+} from "../../planner/synthesis.ts";
 import { Fault } from "../core/faults.ts";
-import { Random } from "../core/random.ts";
 
 /** How requests come. */
 export type Arrivals =
@@ -32,65 +37,37 @@ export function parseArrivals(text: string): Arrivals {
   );
 }
 
-/** Above this most draws of a Gamma distribution are 0 in double precision. */
-const MOST_CV = 20;
-
 /** Times from 0 to `seconds`, in seconds, ascending, `rate` a second on average; the same for the same seed. */
 export function arrivalTimes(arrivals: Arrivals, rate: number, seconds: number, seed: number): Float64Array {
-  const next = gapsOf(arrivals, rate, new Random(seed));
-  const times: number[] = [];
-  for (let at = next(); at < seconds; at += next()) times.push(at);
-  return Float64Array.from(times);
+  if (arrivals.kind === "trace") return timesOfTrace(arrivals.times, rate, seconds);
+  return synthesized(processOf(arrivals, rate), seconds, seed).map((ms) => ms / 1000);
 }
 
 export function poisson(rate: number, seconds: number, seed: number): Float64Array {
   return arrivalTimes({ kind: "poisson" }, rate, seconds, seed);
 }
 
-function gapsOf(arrivals: Arrivals, rate: number, random: Random): () => number {
-  switch (arrivals.kind) {
-    case "poisson":
-      return () => random.exponential(1 / rate);
-    case "gamma": {
-      const shape = 1 / arrivals.cv ** 2;
-      return () => random.gamma(shape) / (shape * rate);
-    }
-    case "mmpp":
-      return gapsOfPhases(arrivals, rate, random);
-    case "trace":
-      return gapsOfTrace(arrivals.times, rate);
-  }
+function processOf(arrivals: Exclude<Arrivals, { kind: "trace" }>, perSecond: number): Synthesized {
+  if (arrivals.kind !== "mmpp") return { ...arrivals, perSecond };
+  const { burst, seconds } = arrivals;
+  const calm = (2 * perSecond) / (1 + burst);
+  const leave = 1 / seconds;
+  const switching = [
+    [0, leave],
+    [leave, 0],
+  ];
+  return { kind: "map", process: mmpp([burst * calm, calm], switching) };
 }
 
-function gapsOfPhases(
-  { burst, seconds }: { readonly burst: number; readonly seconds: number },
-  rate: number,
-  random: Random,
-): () => number {
-  const calm = (2 * rate) / (1 + burst);
-  let isBurst = random.uniform() < 0.5;
-  let left = random.exponential(seconds);
-  return () => {
-    let gap = 0;
-    for (;;) {
-      const wait = random.exponential(1 / (isBurst ? burst * calm : calm));
-      if (wait < left) {
-        left -= wait;
-        return gap + wait;
-      }
-      gap += left;
-      isBurst = !isBurst;
-      left = random.exponential(seconds);
-    }
-  };
-}
-
-function gapsOfTrace(times: readonly number[], rate: number): () => number {
-  const gaps = times.slice(1).map((time, i) => time - times[i]!);
-  const mean = (times.at(-1)! - times[0]!) / gaps.length;
+function timesOfTrace(recorded: readonly number[], rate: number, seconds: number): Float64Array {
+  const gaps = recorded.slice(1).map((time, i) => time - recorded[i]!);
+  const mean = (recorded.at(-1)! - recorded[0]!) / gaps.length;
   const stretch = 1 / (rate * mean);
-  let at = 0;
-  return () => gaps[at++ % gaps.length]! * stretch;
+  const times: number[] = [];
+  let next = 0;
+  const gap = () => gaps[next++ % gaps.length]! * stretch;
+  for (let at = gap(); at < seconds; at += gap()) times.push(at);
+  return Float64Array.from(times);
 }
 
 function readTimes(file: string): number[] {

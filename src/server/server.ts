@@ -22,6 +22,7 @@ import { OpenSessions } from "./open-sessions.ts";
 import { type ResumableLimits, Resumables } from "./resumables.ts";
 import { openSockets, type SocketLimits } from "./sockets.ts";
 import { addSpans } from "./spans.ts";
+import type { WireDecision } from "./watch-protocol.ts";
 
 export interface ServerLimits extends SocketLimits, HttpLimits, SequenceLimits, ResumableLimits {
   /** Sessions that may be open over all sockets; past it one of a lower class gives way. @default 8192 */
@@ -48,7 +49,7 @@ export interface ServerSettings {
   /** What the server says its version is. @default "0" */
   readonly version?: string;
   /** The latest decisions about buffers, oldest first, for `GET /v2/decisions`. @default none */
-  readonly decisions?: () => readonly unknown[];
+  readonly decisions?: () => readonly WireDecision[];
   /** Keys that callers need, over every door. @default anybody may call */
   readonly keys?: readonly KeyEntry[];
   /** Whether `/metrics` needs no key. @default false */

@@ -53,3 +53,24 @@ export interface WireModel {
   readonly example?: Readonly<Record<string, string>>;
   readonly cells: readonly { readonly name: string; readonly kind: string; readonly maxBatch: number }[];
 }
+
+/** Buffers of a model that is one graph, ascending by the largest size that each takes. */
+export interface WireBuffers {
+  readonly buffers: readonly {
+    readonly upTo?: number | undefined;
+    readonly maxBatch: number;
+    readonly timeoutMs: number;
+  }[];
+  /** Whether a batch that is not full goes as soon as an engine is idle. */
+  readonly eager: boolean;
+}
+
+/** What was decided about the buffers of a model, as `GET /v2/decisions` lists it. */
+export interface WireDecision extends WireBuffers {
+  readonly model: string;
+  /** On the wall clock, as ISO 8601. */
+  readonly at: string;
+  readonly action: "swapped" | "kept" | "infeasible" | "failed";
+  readonly reason: string;
+  readonly before: WireBuffers;
+}

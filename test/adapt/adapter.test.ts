@@ -86,6 +86,7 @@ describe("an adapter", () => {
     expect(decisions).toHaveLength(1);
     expect(decisions[0]).toMatchObject({
       action: "swapped",
+      before: running,
       buffers: other.buffers,
       eager: true,
       predictedMs: 42,

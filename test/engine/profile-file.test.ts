@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it, onTestFinished } from "vitest";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { cellsDigest } from "../../models/digest.ts";
+import { measureOverheads } from "../../src/bench/overheads.ts";
 import { wholeSequenceModel } from "../../src/bench/whole-sequence.ts";
 import type { Fault } from "../../src/core/faults.ts";
 import { type Profile, type ProfileSetting, parseProfile } from "../../src/core/profile.ts";
@@ -48,6 +49,17 @@ function flat(us: number, most: number, more: Partial<ProfileSetting> = {}): Pro
   const points = [1, most].map((rows) => ({ rows, us, spreadUs: 0 }));
   return { threads: 1, stepsPerCall: 1, points, ...more };
 }
+
+const overheads = {
+  threads: 1,
+  requestUs: 1,
+  taskUs: 1,
+  rowUs: 1,
+  publishUs: 1,
+  hopUs: 1,
+  sizeUs: 1,
+  idle: [],
+};
 
 async function open(settings: Omit<RuntimeSettings, "inline">) {
   const runtime = await createRuntime({ ...settings, inline: true });
@@ -97,6 +109,20 @@ describe("a measured profile", () => {
     expect(cell!.settings.map(({ size }) => size)).toEqual([3, 7]);
     expect(cell!.settings[0]!.points.map(({ rows }) => rows)).toEqual([1, 2, 4, 8, 16, 20]);
     expect(told).toBe(promised);
+  });
+});
+
+describe("what a server adds, measured", () => {
+  it.each([
+    ["cells", chainModel()],
+    ["a whole graph", graphModel()],
+  ])("of %s passes the file's schema", async (_, definition) => {
+    const { profile } = await measured(definition);
+    const found = await measureOverheads(definition, profile, 1);
+    const read = parseProfile(JSON.stringify({ ...profile, overheads: found }), "file");
+    expect(read.overheads).toEqual(found);
+    expect(found!.hopUs + found!.sizeUs).toBeGreaterThan(0);
+    expect(found!.idle.map(({ afterMs }) => afterMs)).toEqual([1, 3, 10]);
   });
 });
 
@@ -190,6 +216,18 @@ describe("a profile file", () => {
     [JSON.stringify(profileOf(chainModel(), [flat(10, 1)])), "rows must ascend"],
     [JSON.stringify(profileOf(chainModel(), [flat(-1, 9)])), "at 'cells.0.settings.0.points.0.us'"],
     [JSON.stringify(profileOf(chainModel(), [flat(1, 9, { size: 3 })])), "have a size in the lane 'graph'"],
+    [
+      JSON.stringify(profileOf(chainModel(), [flat(1, 9)], { overheads: { ...overheads, hopUs: -1 } })),
+      "at 'overheads.hopUs'",
+    ],
+    [
+      JSON.stringify(
+        profileOf(chainModel(), [flat(1, 9)], {
+          overheads: { ...overheads, idle: [3, 1].map((afterMs) => ({ afterMs, us: 1 })) },
+        }),
+      ),
+      "afterMs must ascend",
+    ],
   ])("such as %.30s is refused and tells why: %s", (text, message) => {
     expect(() => parseProfile(text, "my.profile.json")).toThrow(message);
     expect(() => parseProfile(text, "my.profile.json")).toThrow("my.profile.json");

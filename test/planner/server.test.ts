@@ -4,6 +4,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { summarize } from "../../planner/outcome.ts";
+import { noOverheads } from "../../planner/overheads.ts";
 import { parsePlan } from "../../planner/plan.ts";
 import { planServer } from "../../planner/plan-server.ts";
 import { ProfileTable } from "../../planner/profile.ts";
@@ -15,7 +16,6 @@ import { planForFunctions, planForServer } from "../../src/cli/plan-result.ts";
 import { outcomeOf } from "../../src/cli/simulated.ts";
 import type { Profile } from "../../src/core/profile.ts";
 
-const NONE = { taskMs: 0, rowMs: 0, requestMs: 0 };
 const points = (scale: number) =>
   [1, 4, 16].map((rows) => ({ rows, us: scale * (800 + 200 * rows), spreadUs: 1 }));
 const profileOf = (lane: "graph" | "cellular"): Profile => ({
@@ -44,7 +44,7 @@ describe("a simulated server", () => {
     const { latencyMs } = simulateServer(
       { timesMs: times },
       {
-        overheads: NONE,
+        overheads: noOverheads,
         lane: {
           kind: "graph",
           buffers: [{ maxBatch: 1, timeoutMs: 0, sizes: [0, 2] }],
@@ -69,7 +69,7 @@ describe("a simulated server", () => {
       ]),
     };
     const late = { timesMs: Float64Array.of(0, 2.5), sizes: Float64Array.of(5, 3) };
-    const { latencyMs, queueMs, batches, busyMs } = simulateServer(late, { lane, overheads: NONE });
+    const { latencyMs, queueMs, batches, busyMs } = simulateServer(late, { lane, overheads: noOverheads });
     expect([...latencyMs]).toEqual([5, 3.5]);
     expect([...queueMs]).toEqual([0, 0.5]);
     expect([...batches]).toEqual([0, 4, 2]);
@@ -79,7 +79,7 @@ describe("a simulated server", () => {
   it("gives requests to the engine with least to do", () => {
     const lane = { kind: "cellular" as const, maxBatch: 1, curve: new CostCurve([[1, 1]]) };
     const together = { timesMs: Float64Array.of(0, 0, 0, 0), sizes: Float64Array.of(4, 4, 4, 4) };
-    expect([...simulateServer(together, { lane, engines: 4, overheads: NONE }).latencyMs]).toEqual([
+    expect([...simulateServer(together, { lane, engines: 4, overheads: noOverheads }).latencyMs]).toEqual([
       4, 4, 4, 4,
     ]);
   });
@@ -95,7 +95,11 @@ describe("a simulated server", () => {
         const service = { maxRows: 4, ms: (rows: number, size: number) => rows + size };
         const { latencyMs, batches } = simulateServer(
           { timesMs: times, sizes },
-          { engines, overheads: NONE, lane: { kind: "graph", buffers, service, workConserving: eager } },
+          {
+            engines,
+            overheads: noOverheads,
+            lane: { kind: "graph", buffers, service, workConserving: eager },
+          },
         );
         latencyMs.forEach((ms, i) => expect(ms).toBeGreaterThanOrEqual(1 + sizes[i]!));
         expect(batches.reduce((sum, count, rows) => sum + count * rows, 0)).toBe(list.length);
@@ -140,9 +144,11 @@ describe("a plan for a server", () => {
   });
 
   it("says what comes nearest where nothing meets the goal", () => {
+    const profile = profileOf("graph");
     const problem = {
+      profile,
       trace,
-      table: new ProfileTable(profileOf("graph")),
+      table: new ProfileTable(profile),
       goal: { percentile: 95, ms: 3 },
       buffers: [1],
       engines: [1, 2],
@@ -166,7 +172,7 @@ describe("a plan for functions", () => {
     const file = join(folder, "plan.json");
     await writeFile(file, JSON.stringify(plan));
     const settings = { plan: file, engines: 1, maxBatch: 1, timeoutMs: 1, eager: true };
-    const seen = summarize(await outcomeOf(table, trace, settings));
+    const seen = summarize(await outcomeOf(profile, table, trace, settings));
     expect(seen.p95 / plan.predicted.latencyMs).toBeCloseTo(1, 0.9);
     expect(seen.usdPerMillion / plan.predicted.usdPerMillion).toBeCloseTo(1, 0.9);
   });

@@ -9,6 +9,7 @@ import { zooModels } from "../../models/zoo.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
 import type { Runtime } from "../../src/runtime/types.ts";
 import { type Server, startServer } from "../../src/server/server.ts";
+import type { WireDecision } from "../../src/server/watch-protocol.ts";
 import { chainModel, listenerModel } from "../fixtures/models.ts";
 import { speech } from "../vad/fixture.ts";
 import { chromiumPath, launchChromium } from "./chromium.ts";
@@ -194,6 +195,39 @@ describe.skipIf(!chromiumPath)("the pages in Chromium", { timeout: TIMEOUT_MS },
       "document.documentElement.scrollWidth - document.documentElement.clientWidth",
     );
     expect(overflow).toBe(0);
+  });
+
+  it("list what was decided about buffers, the latest first, with the old ones and the new", async () => {
+    const page = await open();
+    expect(await page.isVisible("#decisions")).toBe(false);
+    const before = { buffers: [{ maxBatch: 4, timeoutMs: 50 }], eager: false };
+    const after = {
+      buffers: [
+        { upTo: 8, maxBatch: 2, timeoutMs: 10 },
+        { maxBatch: 16, timeoutMs: 20 },
+      ],
+      eager: true,
+    };
+    const decisions: WireDecision[] = [
+      { model: "m", at: "2026-01-01T00:00:00Z", action: "swapped", reason: "more came", before, ...after },
+      {
+        ...{ model: "m", at: "2026-01-01T01:00:00Z", action: "kept", reason: "fewer came" },
+        ...{ before: after, ...after },
+      },
+    ];
+    const own = await startServer({ runtime, port: 0, decisions: () => decisions });
+    onTestFinished(() => own.close(0));
+    const stopped = complaints.length;
+    await page.goto(`http://127.0.0.1:${own.port}`);
+    await until(() => page.locator("#decision-list li").count()).toBe(2);
+    const entries = await page.locator("#decision-list li").allTextContents();
+    expect(entries[0]).toMatch(
+      /m: buffers kept.*up to 8: 2 in 10 ms; 16 in 20 ms; sent when idle.*fewer came/,
+    );
+    expect(entries[1]).toMatch(/m: buffers swapped.*4 in 50 ms → up to 8: 2 in 10 ms; .*more came/);
+    await page.close();
+    // Another origin than the one above.
+    complaints.splice(stopped);
   });
 
   it("take a lost server up again when it is back", async () => {
