@@ -1,111 +1,158 @@
-import { writeFileSync } from "node:fs";
-import { availableParallelism, cpus } from "node:os";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, cpus, tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { type DeviceChoice, nativeStatus } from "../../kernels/native/load.ts";
+import { type DeviceChoice, type Numbers, nativeStatus } from "../../kernels/native/load.ts";
 import { tokenCell } from "../../src/bench/synthetic.ts";
-import { lengthsOf, lengthsText, parseLengths } from "../../src/load/lengths.ts";
-import { median } from "../../src/load/statistics.ts";
+import { lengthsOf, parseLengths } from "../../src/load/lengths.ts";
 import { DeviceArm } from "./device-arm.ts";
-import { EngineArm } from "./engine-arm.ts";
-import type { Measured, Setting } from "./setting.ts";
+import { offer } from "./offered.ts";
+import type { Setting } from "./setting.ts";
+import { stepTime } from "./step-time.ts";
+import { torchResult } from "./torch-result.ts";
 
 const program = new Command("bench:gpu")
   .description(
-    "An engine on the device against the present engine, at saturation, measured in turns in this run.",
+    "Measures steps and requests of the device engine, beside torch.nn.LSTM, and writes the results.",
   )
   .addOption(
-    new Option("--device <name>", "what computes").choices(["cpu", "reference", "cuda"]).default("cpu"),
+    new Option("--device <name>", "what computes; 'auto' is a GPU where there is one, else the CPU")
+      .choices(["auto", "cuda", "cpu", "reference"])
+      .default("auto"),
   )
-  .option("--hidden <numbers>", "units of the LSTMs, separated by commas", numbers, [128, 256])
-  .option("--rows <numbers>", "rows that run at a time", numbers, [64])
-  .option("--steps <numbers>", "steps of a submission", numbers, [4])
+  .addOption(
+    new Option("--numbers <kind>", "what tensor cores multiply; other devices than GPUs have fp32")
+      .choices(["fp32", "tf32", "bf16"])
+      .default("fp32"),
+  )
+  .option("--hidden <count>", "units of the LSTM", number, 1024)
+  .option("--batches <numbers>", "rows whose step is measured", numbers, [1, 16, 64, 256, 512])
+  .option("--rows <count>", "rows that run at a time when requests are served", number, 256)
+  .option("--steps <count>", "steps of a submission", number, 4)
   .option("--in-flight <count>", "submissions in flight", number, 3)
-  .option("--lengths <kind>", "wmt, wordnet, fixed:STEPS, uniform:LEAST,MOST or file:PATH", "wmt")
-  .option("--rounds <count>", "times that each is measured; the median counts", number, 3)
-  .option("--seconds <count>", "of each measurement, a third of it to warm up", number, 2)
-  .option("--json <file>", "writes what was measured")
+  .option("--lengths <kind>", "as of 'cellbatch bench'", "wmt")
+  .option("--seconds <count>", "of each measurement", number, 3)
+  .option("--python <path>", "a Python with PyTorch, for the peer; without it there is none")
+  .option("--out <folder>", "where results go", "bench/results")
   .parse();
 const options = program.opts<{
-  device: DeviceChoice["device"];
-  hidden: number[];
-  rows: number[];
-  steps: number[];
+  device: "auto" | "cuda" | "cpu" | "reference";
+  numbers: Numbers;
+  hidden: number;
+  batches: number[];
+  rows: number;
+  steps: number;
   inFlight: number;
   lengths: string;
-  rounds: number;
   seconds: number;
-  json?: string;
+  python?: string;
+  out: string;
 }>();
 
 const status = nativeStatus();
-const kind = parseLengths(options.lengths);
-const lengths = lengthsOf(kind, 2000, 1);
-console.log(`Node ${process.version}, ${availableParallelism()} cores of ${cpus()[0]?.model.trim()}`);
-console.log(`device ${options.device}; GPU: ${status.message}`);
-if (options.device !== "cuda") console.log("NOTE: no number below was measured on a GPU.");
-console.log(`LSTM fed with tokens, ${lengthsText(kind)}, ${options.inFlight} submissions in flight`);
-const found: object[] = [];
-for (const hidden of options.hidden) {
-  for (const rows of options.rows) for (const k of options.steps) found.push(await compare(hidden, rows, k));
-}
-if (options.json) {
-  const about = { device: options.device, cards: status.cards, node: process.version };
-  writeFileSync(
-    options.json,
-    `${JSON.stringify({ ...about, lengths: options.lengths, found }, undefined, 2)}\n`,
-  );
-}
+const device = options.device !== "auto" ? options.device : status.reason === "ok" ? "cuda" : "cpu";
+if (device !== "cuda" && options.numbers !== "fp32")
+  program.error(`device '${device}' has no '${options.numbers}'`);
+const choice: DeviceChoice = { device, numbers: options.numbers };
+const isOnGpu = device === "cuda";
+const lengths = lengthsOf(parseLengths(options.lengths), 2000, 1);
+console.log(`device ${device}, ${options.numbers}, h=${options.hidden}; GPU: ${status.message}`);
+if (!isOnGpu) console.log("NOTE: nothing below was measured on a GPU.");
 
-async function compare(hidden: number, rows: number, k: number) {
-  const setting: Setting = {
-    choice: { device: options.device },
-    cell: tokenCell(hidden),
-    rows,
-    requests: Array.from(lengths, (length, i) =>
-      Int32Array.from({ length }, (_, step) => (i * 37 + step * 11) & 255),
-    ),
-    k,
-    depth: options.inFlight,
-  };
-  const device = new DeviceArm(setting);
-  const engine = await EngineArm.open(setting);
-  const rounds: { readonly ring: Measured; readonly present: Measured }[] = [];
-  for (let round = 0; round < options.rounds; round++) {
-    const ms = options.seconds * 1000;
-    // Each is first as often as the other.
-    if (round % 2 === 0) rounds.push({ ring: await device.measure(ms), present: engine.measure(ms) });
-    else {
-      const present = engine.measure(ms);
-      rounds.push({ ring: await device.measure(ms), present });
-    }
-  }
-  device.close();
-  const middle = (of: (round: (typeof rounds)[number]) => number) => median(rounds.map(of));
-  const result = {
-    ...{ hidden, rows, k },
-    cellsPerSecond: middle(({ ring }) => ring.cellsPerSecond),
-    presentCellsPerSecond: middle(({ present }) => present.cellsPerSecond),
-    ratio: middle(({ ring, present }) => ring.cellsPerSecond / present.cellsPerSecond),
-    cpuRatio: middle(({ ring, present }) => ring.cpuNsPerCell / present.cpuNsPerCell),
-    stepUs: middle(({ ring }) => ring.stepUs),
-    occupancy: middle(({ ring }) => ring.occupancy),
-    presentOccupancy: middle(({ present }) => present.occupancy),
-    jsShare: middle(({ ring }) => ring.jsShare!),
-    nsPerJoin: middle(({ ring }) => ring.nsPerJoin!),
-    rounds,
-  };
-  const ratios = rounds.map(({ ring, present }) => (ring.cellsPerSecond / present.cellsPerSecond).toFixed(2));
+const steps = [];
+for (const rows of options.batches) {
+  const found = await stepTime(choice, options.hidden, rows, options.seconds);
   console.log(
-    `h=${hidden} rows=${rows} k=${k}: ${thousands(result.cellsPerSecond)} cells/s, present engine ${thousands(result.presentCellsPerSecond)}: ` +
-      `${result.ratio.toFixed(2)} (rounds ${ratios.join(" ")}); CPU time per cell ${result.cpuRatio.toFixed(2)} of the present engine's; ` +
-      `${result.stepUs.toFixed(1)} us a step, occupancy ${result.occupancy.toFixed(3)} (present ${result.presentOccupancy.toFixed(3)}), ` +
-      `JavaScript ${(100 * result.jsShare).toFixed(2)} % of wall time, ${result.nsPerJoin.toFixed(0)} ns per join`,
+    `B=${rows}: ${found.tokensUs.toFixed(1)} us a step with tokens, ${found.vectorsUs.toFixed(1)} us with vectors`,
   );
-  return result;
+  steps.push(found);
 }
 
-function thousands(value: number): string {
-  return `${(value / 1000).toFixed(0)} k`;
+const setting: Setting = {
+  choice,
+  cell: tokenCell(options.hidden),
+  rows: options.rows,
+  requests: Array.from(lengths, (length, i) =>
+    Int32Array.from({ length }, (_, step) => (i * 37 + step * 11) & 255),
+  ),
+  k: options.steps,
+  depth: options.inFlight,
+};
+const arm = new DeviceArm(setting);
+const saturated = await arm.measure(options.seconds * 1000);
+arm.close();
+const mean = lengths.reduce((sum, length) => sum + length, 0) / lengths.length;
+const peakPerSecond = saturated.cellsPerSecond / mean;
+console.log(
+  `${options.rows} rows of requests without end: ${peakPerSecond.toFixed(0)} requests/s, ${saturated.stepUs.toFixed(1)} us a step, ` +
+    `occupancy ${saturated.occupancy.toFixed(3)}, JavaScript ${(100 * saturated.jsShare!).toFixed(2)} % of wall time`,
+);
+const own = await offer(setting, 0.7 * peakPerSecond, options.seconds);
+say("ours at 70 % of its peak", own.p50Ms, own.p99Ms, own.rate);
+
+const torch = options.python ? measureTorch(options.python) : undefined;
+let equal: Awaited<ReturnType<typeof offer>> | undefined;
+if (torch) {
+  for (const { rows, sequenceUs, stepUs, graphUs } of torch.steps) {
+    const graph = graphUs ? `, ${graphUs.toFixed(1)} under a CUDA graph` : "";
+    console.log(
+      `torch B=${rows}: ${sequenceUs.toFixed(1)} us a step of 64, ${stepUs.toFixed(1)} one by one${graph}`,
+    );
+  }
+  const { peakPerSecond: peak, at70 } = torch.buckets;
+  console.log(
+    `torch padded and bucketed: ${peak.toFixed(0)} requests/s; ours is ${(peakPerSecond / peak).toFixed(2)} times that`,
+  );
+  say("torch at 70 % of its peak", at70.p50Ms, at70.p99Ms, at70.rate);
+  console.log("(ours reads tokens, whose input products are a table; torch multiplies its inputs)");
+  equal = await offer(setting, at70.rate, options.seconds);
+  say("ours at the same rate", equal.p50Ms, equal.p99Ms, equal.rate);
+}
+
+mkdirSync(options.out, { recursive: true });
+const machine = {
+  node: process.version,
+  cores: availableParallelism(),
+  processor: cpus()[0]?.model.trim(),
+  cards: status.cards,
+  driver: status.driver,
+  runtime: status.runtime,
+};
+const file = join(options.out, `${isOnGpu ? "gpu" : "no-gpu"}-${device}-${options.numbers}.json`);
+const report = { measuredOnGpu: isOnGpu, when: new Date().toISOString(), machine, options, steps };
+writeFileSync(
+  file,
+  `${JSON.stringify({ ...report, saturated, peakPerSecond, own, torch, equal }, withoutPaths, 2)}\n`,
+);
+console.log(`Wrote ${file}`);
+
+/** PyTorch in a process of its own, after ours has ended its work. */
+function measureTorch(python: string) {
+  const folder = mkdtempSync(join(tmpdir(), "bench-gpu-"));
+  const list = join(folder, "lengths.json");
+  writeFileSync(list, JSON.stringify([...lengths]));
+  const { status, stdout, stderr, error } = spawnSync(
+    python,
+    [
+      resolve("bench/gpu/torch_lstm.py"),
+      ...["--hidden", String(options.hidden), "--batches", options.batches.join(",")],
+      ...["--numbers", options.numbers, "--seconds", String(options.seconds), "--lengths", list],
+    ],
+    { encoding: "utf8" },
+  );
+  rmSync(folder, { recursive: true });
+  if (status !== 0) program.error(`${python} failed: ${error?.message ?? stderr}`);
+  return torchResult.parse(JSON.parse(stdout.trim().split("\n").at(-1)!));
+}
+
+function say(what: string, p50: number | null, p99: number | null, rate: number): void {
+  console.log(`${what}: ${rate.toFixed(0)} requests/s, p50 ${p50?.toFixed(2)} ms, p99 ${p99?.toFixed(2)} ms`);
+}
+
+/** Where Python lies on this machine is nobody's business. */
+function withoutPaths(key: string, value: unknown): unknown {
+  return key === "python" || key === "out" ? undefined : value;
 }
 
 function number(text: string): number {
