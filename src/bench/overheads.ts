@@ -117,10 +117,11 @@ async function publishing(): Promise<number> {
   return undisturbed(seen);
 }
 
-function sizesOf({ program }: ModelDefinition): number[] {
-  const bound =
-    program.kind === "graph" ? Math.min(...program.buffers.map(({ upTo }) => upTo ?? LARGEST)) : LARGEST;
-  return SIZES.filter((size) => size <= bound);
+function sizesOf({ program, maxInputSteps = LARGEST }: ModelDefinition): number[] {
+  const bounds = program.kind === "graph" ? program.buffers.flatMap(({ upTo }) => upTo ?? []) : [];
+  const most = Math.min(maxInputSteps, ...bounds, LARGEST);
+  const sizes = SIZES.filter((size) => size <= most);
+  return sizes.length > 0 ? sizes : [most];
 }
 
 function rounded(overheads: ProfileOverheads): ProfileOverheads {
