@@ -1,3 +1,4 @@
+import { callCost, type FunctionPrices } from "../../planner/cost.ts";
 import { cellularService, type Service } from "../../planner/service.ts";
 import type { SizeMix } from "../../planner/synthesis.ts";
 
@@ -30,6 +31,25 @@ export const padded: Service = {
 export const cellular: Service = cellularService((rows, memoryMb) => 1000 * secondsPerKb(rows, memoryMb), {
   maxRows: 25,
 });
+
+/**
+ * How many times dearer single requests are than batches without waiting or padding, each at its cheapest memory within the
+ * goal, in USD a KB: no number of buffers can save more.
+ */
+export function mostGain(mix: SizeMix, msPerKb: number, prices: FunctionPrices): number {
+  const cheapest = (mostRows: number) =>
+    mix.sizes.reduce((sum, size, i) => {
+      const costs: number[] = [];
+      for (let rows = 1; rows <= mostRows; rows++) {
+        for (let memoryMb = 1024; memoryMb <= 3072; memoryMb += 256) {
+          const ms = padded.ms(rows, size, memoryMb);
+          if (ms <= msPerKb * size) costs.push(callCost(ms, memoryMb, prices) / rows / size);
+        }
+      }
+      return sum + mix.shares[i]! * Math.min(...costs);
+    }, 0);
+  return cheapest(1) / cheapest(padded.maxRows);
+}
 
 /** Shares of the classes in the manner of the paper's mixes; their exact numbers are our own. */
 export const mixes: Readonly<Record<string, SizeMix>> = {

@@ -10,14 +10,15 @@ import { inputShapes } from "./model-service.ts";
 
 /**
  * Measures what a server adds to the calls of its kernels, in some seconds: the engine's own work on this thread, then the way to
- * an engine's thread and back. Undefined for a model that is fed by sessions.
+ * an engine's thread and back. Undefined for programs that are neither chains nor whole graphs: their requests have no one size.
  */
 export async function measureOverheads(
   definition: ModelDefinition,
   profile: Profile,
   threads: number,
 ): Promise<ProfileOverheads | undefined> {
-  if (definition.program.kind === "session") return undefined;
+  const { kind } = definition.program;
+  if (kind !== "chain" && kind !== "graph") return undefined;
   const { text: _, ...tensorsOnly } = definition;
   const make = requestsFor(inputShapes(tensorsOnly));
   const inputs: SizedInputs = (number, size) => {
@@ -116,10 +117,11 @@ async function publishing(): Promise<number> {
   return undisturbed(seen);
 }
 
-function sizesOf({ program }: ModelDefinition): number[] {
-  const bound =
-    program.kind === "graph" ? Math.min(...program.buffers.map(({ upTo }) => upTo ?? LARGEST)) : LARGEST;
-  return SIZES.filter((size) => size <= bound);
+function sizesOf({ program, maxInputSteps = LARGEST }: ModelDefinition): number[] {
+  const bounds = program.kind === "graph" ? program.buffers.flatMap(({ upTo }) => upTo ?? []) : [];
+  const most = Math.min(maxInputSteps, ...bounds, LARGEST);
+  const sizes = SIZES.filter((size) => size <= most);
+  return sizes.length > 0 ? sizes : [most];
 }
 
 function rounded(overheads: ProfileOverheads): ProfileOverheads {

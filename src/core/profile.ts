@@ -70,7 +70,7 @@ export type Profile = z.infer<typeof schema>;
 export type ProfiledCell = Profile["cells"][number];
 export type ProfileSetting = ProfiledCell["settings"][number];
 export type ProfilePoint = ProfileSetting["points"][number];
-/** Absent where it was not measured: in files of earlier versions, and for models that are fed by sessions. */
+/** Absent where it was not measured: in files of earlier versions, and for programs other than chains and whole graphs. */
 export type ProfileOverheads = NonNullable<Profile["overheads"]>;
 export type Machine = Profile["machine"];
 
