@@ -2,7 +2,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import type { Kernel } from "../../kernels/kernel.ts";
 import { DeviceEngine } from "../../kernels/native/device-engine.ts";
 import { createNativeKernel } from "../../kernels/native/kernel.ts";
-import { loadEmulated, type Numbers } from "../../kernels/native/load.ts";
+import { loadEmulated, type Numbers, nativeStatus } from "../../kernels/native/load.ts";
 import { ReferenceKernel } from "../../kernels/reference/reference.ts";
 import type { CellSpec } from "../../src/core/cell.ts";
 import { advance, sample, uniformOf } from "../../src/engine/sampling.ts";
@@ -20,7 +20,13 @@ const bounds: readonly (readonly [Numbers, number])[] = [
   ["bf16", 1e-2],
 ];
 
-describe.skipIf(!loadEmulated())("the CUDA kernels, emulated", () => {
+const devices = [
+  ...(loadEmulated() ? (["emulated"] as const) : []),
+  ...(nativeStatus().reason === "ok" ? (["cuda"] as const) : []),
+];
+if (devices.length === 0) it.skip("the CUDA kernels: there is neither a GPU nor an emulated one", () => {});
+
+describe.each(devices)("the CUDA kernels, device %s,", (device) => {
   // Up to 64 rows, several steps are one launch whose blocks wait for each other.
   describe.each([1, 36, 66])("with %i rows", (rows) => {
     // Multiplications in float32 are slow to emulate, and the same kernel whatever the rows.
@@ -28,8 +34,7 @@ describe.skipIf(!loadEmulated())("the CUDA kernels, emulated", () => {
       "in %s stay near float64 for 64 steps, and give each row what it gets alone",
       async (numbers, bound) => {
         for (const cell of cells) {
-          const make = (maxBatch: number) =>
-            createNativeKernel({ device: "emulated", numbers, maxBatch })([cell]);
+          const make = (maxBatch: number) => createNativeKernel({ device, numbers, maxBatch })([cell]);
           const [kernel, alone] = [await make(8 * rows), await make(1)];
           const reference = new ReferenceKernel([cell], { maxBatch: rows, stepSizes: [1] });
           const last = rows - 1;
@@ -67,7 +72,7 @@ describe.skipIf(!loadEmulated())("the CUDA kernels, emulated", () => {
   it.each(bounds)("in %s draw the tokens that the engine draws from the same logits", async (numbers) => {
     const count = 60;
     const engine = DeviceEngine.open([tokens], {
-      device: "emulated",
+      device,
       numbers,
       slots: count,
       rows: 16,
