@@ -6,6 +6,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { type DeviceChoice, type Numbers, nativeStatus } from "../../kernels/native/load.ts";
 import { tokenCell } from "../../src/bench/synthetic.ts";
 import { lengthsOf, parseLengths } from "../../src/load/lengths.ts";
+import { checkNumbers } from "./check.ts";
 import { DeviceArm } from "./device-arm.ts";
 import { offer } from "./offered.ts";
 import type { Setting } from "./setting.ts";
@@ -18,7 +19,7 @@ const program = new Command("bench:gpu")
   )
   .addOption(
     new Option("--device <name>", "what computes; 'auto' is a GPU where there is one, else the CPU")
-      .choices(["auto", "cuda", "cpu", "reference"])
+      .choices(["auto", "cuda", "cpu", "reference", "emulated"])
       .default("auto"),
   )
   .addOption(
@@ -37,7 +38,7 @@ const program = new Command("bench:gpu")
   .option("--out <folder>", "where results go", "bench/results")
   .parse();
 const options = program.opts<{
-  device: "auto" | "cuda" | "cpu" | "reference";
+  device: "auto" | DeviceChoice["device"];
   numbers: Numbers;
   hidden: number;
   batches: number[];
@@ -52,13 +53,18 @@ const options = program.opts<{
 
 const status = nativeStatus();
 const device = options.device !== "auto" ? options.device : status.reason === "ok" ? "cuda" : "cpu";
-if (device !== "cuda" && options.numbers !== "fp32")
+if (device !== "cuda" && device !== "emulated" && options.numbers !== "fp32")
   program.error(`device '${device}' has no '${options.numbers}'`);
 const choice: DeviceChoice = { device, numbers: options.numbers };
 const isOnGpu = device === "cuda";
 const lengths = lengthsOf(parseLengths(options.lengths), 2000, 1);
 console.log(`device ${device}, ${options.numbers}, h=${options.hidden}; GPU: ${status.message}`);
 if (!isOnGpu) console.log("NOTE: nothing below was measured on a GPU.");
+
+const off = await checkNumbers(choice);
+console.log(
+  `states after 64 steps are off by ${off.toExponential(1)}; rows get the same bits alone and in company`,
+);
 
 const steps = [];
 for (const rows of options.batches) {
@@ -120,7 +126,7 @@ const machine = {
   runtime: status.runtime,
 };
 const file = join(options.out, `${isOnGpu ? "gpu" : "no-gpu"}-${device}-${options.numbers}.json`);
-const report = { measuredOnGpu: isOnGpu, when: new Date().toISOString(), machine, options, steps };
+const report = { measuredOnGpu: isOnGpu, when: new Date().toISOString(), machine, options, off, steps };
 writeFileSync(
   file,
   `${JSON.stringify({ ...report, saturated, peakPerSecond, own, torch, equal }, withoutPaths, 2)}\n`,

@@ -197,10 +197,11 @@ export function nativeStatus(): NativeStatus {
   const found = native
     ? native.status()
     : { reason: "not-built" as const, detail: why, driver: 0, runtime: 0, cards: [], vectorBits: 0 };
-  return { ...found, message: advice(found) };
+  return { ...found, message: adviceFor(found) };
 }
 
-function advice({ reason, detail, driver, runtime, cards }: Omit<NativeStatus, "message">): string {
+/** One sentence of what holds and what to do about it. */
+export function adviceFor({ reason, detail, driver, runtime, cards }: Omit<NativeStatus, "message">): string {
   const version = (number: number) => `${Math.floor(number / 1000)}.${Math.floor((number % 1000) / 10)}`;
   switch (reason) {
     case "ok":

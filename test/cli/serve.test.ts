@@ -6,10 +6,13 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterEach, describe, expect, it, onTestFinished } from "vitest";
+import { nativeStatus } from "../../kernels/native/load.ts";
 import { type Message, TestClient } from "../server/client.ts";
 
 const main = fileURLToPath(new URL("../../dist/src/cli/main.js", import.meta.url));
 const run = (...args: string[]) => promisify(execFile)(process.execPath, [main, ...args]);
+
+const gpu = nativeStatus();
 
 let child: ChildProcess | undefined;
 afterEach(() => child?.kill("SIGKILL"));
@@ -33,6 +36,21 @@ async function serve(
 }
 
 describe("cellbatch serve", () => {
+  it.skipIf(gpu.reason === "ok")(
+    "refuses --device cuda where there is no GPU, and says what to do",
+    async () => {
+      await expect(serve("--device", "cuda")).rejects.toThrow();
+      const refused = await run("serve", "--port", "0", "--device", "cuda").catch((error) => error);
+      expect(refused.code).not.toBe(0);
+      expect(refused.stderr).toContain(gpu.message);
+    },
+  );
+
+  it.skipIf(gpu.reason === "ok")("serves on the CPU with --device auto where there is no GPU", async () => {
+    const { port } = await serve("--device", "auto");
+    expect(port).toBeGreaterThan(0);
+  });
+
   it("answers everything it accepted when SIGTERM comes under load, hands back sessions, and ends with 0", async () => {
     const { port, text, ended } = await serve();
     const client = await TestClient.open(port);

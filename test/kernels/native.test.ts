@@ -133,7 +133,11 @@ if (loadEmulated()) {
 } else it.skip("the emulated CUDA kernel: 'npm run build:native -- --emulated' builds it", () => {});
 
 if (reason === "ok") {
-  kernelContract("cuda", (some, maxBatch) => createNativeKernel({ device: "cuda", maxBatch })(some), {
-    cells,
-  });
+  for (const one of numbers) {
+    kernelContract(
+      `cuda, ${one},`,
+      (some, maxBatch) => createNativeKernel({ device: "cuda", numbers: one, maxBatch })(some),
+      { cells },
+    );
+  }
 } else it.skip(`the CUDA kernel: ${message}`, () => {});
