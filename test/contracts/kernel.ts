@@ -189,8 +189,13 @@ export function kernelContract(
               await step(one, cell, slots, { tokens, reads: from });
               for (const slot of clears) one.clear(slot);
             }
-            outputsOf(kernel, cell, slots.length).forEach((values, i) => {
-              near(kernel, values, outputsOf(alone, cell, slots.length)[i]!);
+            const [got, expected] = [kernel, alone].map((one) => outputsOf(one, cell, slots.length));
+            const names = contractCells[cell]!.outputs.map(({ name }) => name);
+            names.forEach((name, i) => {
+              // In few bits two logits may be nearer than the error: a token is then that of its own logits.
+              if (name === "token" && kernel.tolerance > 1e-4)
+                expect(got![i]).toEqual(likeliest(got![names.indexOf("logits")]!, slots.length));
+              else near(kernel, got![i]!, expected![i]!);
             });
           }
           for (let slot = 0; slot < 16; slot++) near(kernel, kernel.read(slot), alone.read(slot));
@@ -256,6 +261,15 @@ function outputsOf(kernel: Kernel, cell: number, rows: number): number[][] {
   return contractCells[cell]!.outputs.map(({ shape }, i) => [
     ...kernel.outputs(cell)[i]!.subarray(0, rows * shape.reduce((product, dim) => product * dim, 1)),
   ]);
+}
+
+/** By row, the first of the greatest logits. */
+function likeliest(logits: readonly number[], rows: number): number[] {
+  const width = logits.length / rows;
+  return Array.from({ length: rows }, (_, row) => {
+    const own = logits.slice(row * width, (row + 1) * width);
+    return own.indexOf(Math.max(...own));
+  });
 }
 
 /** Equal to the kernel's tolerance, which is of one step; states keep errors of at most some 25 steps. */
