@@ -41,3 +41,8 @@ export function cancelled(signal: AbortSignal): ClientError {
   if (signal.reason instanceof ClientError) return signal.reason;
   return new ClientError("CANCELLED", "the signal was aborted", { cause: signal.reason });
 }
+
+/** The session is no more, or is where nothing can be done with it. */
+export function sessionGone(how: string): ClientError {
+  return new ClientError("SESSION_NOT_FOUND", `the session ${how}`);
+}

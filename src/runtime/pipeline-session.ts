@@ -1,47 +1,13 @@
 import { Fault } from "../core/faults.ts";
 import type { Tensor } from "../core/tensor.ts";
-import { CLOSED, type GateState, gateAfter } from "./gate.ts";
-import type { PipelinePlan, PlannedStage, StageOutput } from "./pipeline-plan.ts";
-import { addUsage, givenBy, NO_USAGE, type Open, optionsNow, stageFault } from "./pipeline-stage.ts";
+import type { PipelinePlan } from "./pipeline-plan.ts";
+import { givenBy, type Open } from "./pipeline-stage.ts";
 import { packStages, type StageState, unpackStages } from "./pipeline-state.ts";
-import type { Listener, RequestOptions, SessionHandle, StepOutput, Value, Values } from "./types.ts";
-
-/** The session of one stage's model, from its opening to its end. */
-interface Life {
-  handle: SessionHandle;
-  /** Steps of the pipeline that it was given and has not answered, in order. */
-  readonly asked: number[];
-}
-
-interface StageRun {
-  readonly at: number;
-  readonly plan: PlannedStage;
-  /** Takes pushes as they come: it needs nothing of other stages. */
-  readonly isFree: boolean;
-  /** Of a fork: whether it has the state that it begins from. */
-  isReady: boolean;
-  /** The next step that it is to be given, or kept from. */
-  next: number;
-  gate: GateState;
-  life: Life | undefined;
-}
-
-/** A step that has not been answered. */
-interface Step {
-  /** The pipeline's inputs at this step. */
-  readonly inputs: Values;
-  /** By stage: undefined until it is known. */
-  readonly outputs: (Values | undefined)[];
-}
-
-/** Something to do with each stage once it was given all steps before `at`. */
-interface Cut {
-  readonly at: number;
-  readonly isDone: boolean[];
-  readonly act: (stage: StageRun) => void;
-  /** The session ended before. */
-  readonly abandon: () => void;
-}
+import { outputOf, PipelineSteps, stepsIn } from "./pipeline-steps.ts";
+import { StageCuts } from "./stage-cuts.ts";
+import { StageRun } from "./stage-run.ts";
+import { StageSessions } from "./stage-sessions.ts";
+import type { Listener, RequestOptions, StepOutput, Values } from "./types.ts";
 
 /** A session of a pipeline: every stage is a session of its own, and gets each step once what it takes of others is there. */
 export class PipelineSession {
@@ -51,23 +17,15 @@ export class PipelineSession {
   readonly #tensorsOf: (inputs: Values) => readonly Tensor[];
   readonly #options: RequestOptions;
   readonly #listener: Listener;
-  readonly #startMs = performance.now();
+  readonly #sessions: StageSessions;
   readonly #stages: readonly StageRun[];
-  readonly #lives = new Set<Life>();
-  /** Who waits for the states of which sessions. */
-  readonly #suspended = new Map<Life, (state: string) => void>();
-  /** From step number `#told` on. */
-  readonly #steps: Step[] = [];
-  #told = 0;
-  #known = 0;
-  #cuts: Cut[] = [];
+  readonly #steps: PipelineSteps;
+  readonly #cuts = new StageCuts();
   readonly #markers: { readonly at: number; readonly marker: number }[] = [];
-  #usage = NO_USAGE;
   /** No more input follows. */
   #isSealed = false;
   /** By stage, as they come, once the session's state was asked for. */
   #states: (StageState | undefined)[] | undefined;
-  #isPaused = false;
   #hasEnded = false;
 
   /** Opens the stages, unless they will be `forked`. Throws the fault of one that cannot be opened. */
@@ -85,22 +43,20 @@ export class PipelineSession {
     this.#tensorsOf = tensorsOf;
     this.#options = rest;
     this.#listener = listener;
+    this.#steps = new PipelineSteps(plan);
+    this.#sessions = new StageSessions(open, rest, {
+      ended: () => this.#finish(),
+      failed: (fault) => this.#fail(fault),
+    });
+    const sessions = this.#sessions;
     const states = state === undefined ? undefined : unpackStages(plan, state);
-    this.#stages = plan.stages.map((stage, at) => ({
-      at,
-      plan: stage,
-      isFree: !stage.gate && stage.after.length === 0,
-      isReady: !isForked,
-      next: 0,
-      gate: states?.[at]?.gate ?? CLOSED,
-      life: undefined,
-    }));
+    this.#stages = plan.stages.map(
+      (stage, at) =>
+        new StageRun({ plan: stage, at, sessions, hear: (step, output) => this.#hear(at, step, output) }),
+    );
     if (isForked) return;
     try {
-      for (const stage of this.#stages) {
-        const own = states?.[stage.at]?.state;
-        if (own !== undefined || !stage.plan.gate?.reset) this.#begin(stage, own);
-      }
+      for (const stage of this.#stages) stage.begin(states?.[stage.at]);
     } catch (error) {
       this.#hasEnded = true;
       this.cancel();
@@ -113,29 +69,12 @@ export class PipelineSession {
     if (this.#hasEnded || this.#states) return 0;
     if (this.#isSealed) throw new Fault("INVALID_REQUEST", "the session was ended and takes no more input");
     const tensors = this.#tensorsOf(inputs);
-    const [first] = tensors;
-    const steps = first!.shape[0]!;
-    tensors.forEach((tensor, i) => {
-      if (tensor.shape[0] === steps) return;
-      const [one, other] = [this.#plan.inputs[i]!.name, this.#plan.inputs[0]!.name];
-      throw new Fault(
-        "INVALID_INPUT",
-        `input '${one}' has ${tensor.shape[0]} steps, '${other}' has ${steps}`,
-      );
-    });
+    const steps = stepsIn(this.#plan, tensors);
     if (steps === 0) return 0;
     this.#guarded(() => {
-      for (const stage of this.#stages) {
-        if (!stage.isFree) continue;
-        const whole = stage.plan.inputs.map(({ name, from }) => [
-          name,
-          tensors[this.#plan.inputs.findIndex((input) => input.name === from)]!,
-        ]);
-        stage.life!.handle.push(Object.fromEntries(whole));
-        for (let step = 0; step < steps; step++) stage.life!.asked.push(stage.next++);
-      }
-      for (let step = 0; step < steps; step++) this.#steps.push(this.#stepOf(tensors, step));
-      this.#known += steps;
+      const whole = Object.fromEntries(this.#plan.inputs.map(({ name }, i) => [name, tensors[i]!]));
+      for (const stage of this.#stages) if (stage.isFree) stage.push(whole, steps);
+      this.#steps.add(tensors, steps);
       this.#advance();
     });
     return steps;
@@ -148,7 +87,7 @@ export class PipelineSession {
 
   marker(marker: number): void {
     if (this.#hasEnded) return;
-    this.#markers.push({ at: this.#known, marker });
+    this.#markers.push({ at: this.#steps.known, marker });
     this.#reachMarkers();
   }
 
@@ -156,15 +95,11 @@ export class PipelineSession {
     if (this.#hasEnded || this.#isSealed || this.#states) return;
     const states: (StageState | undefined)[] = this.#stages.map(() => undefined);
     this.#states = states;
-    const take = (stage: StageRun, state: string | undefined) => {
-      states[stage.at] = { gate: stage.gate, state };
-      this.#finish();
-    };
-    const act = (stage: StageRun) => {
-      if (!stage.life) return take(stage, undefined);
-      this.#suspended.set(stage.life, (state) => take(stage, state));
-      stage.life.handle.suspend();
-    };
+    const act = (stage: StageRun) =>
+      stage.suspend((state) => {
+        states[stage.at] = state;
+        this.#finish();
+      });
     this.#cut(act, () => {});
   }
 
@@ -180,148 +115,57 @@ export class PipelineSession {
   }
 
   cancel(): void {
-    for (const { handle } of this.#lives) handle.cancel();
-    if (this.#lives.size === 0) this.#fail(new Fault("CANCELLED", "the request was cancelled"));
+    this.#sessions.cancel();
+    if (this.#sessions.size === 0) this.#fail(new Fault("CANCELLED", "the request was cancelled"));
   }
 
   pause(): void {
-    this.#isPaused = true;
-    for (const { handle } of this.#lives) handle.pause();
+    this.#sessions.pause();
   }
 
   resume(): void {
-    this.#isPaused = false;
-    for (const { handle } of this.#lives) handle.resume();
-  }
-
-  #begin(stage: StageRun, state: string | undefined): Life {
-    const options = {
-      ...optionsNow(this.#options, this.#startMs),
-      ...(state === undefined ? {} : { state }),
-    };
-    try {
-      return this.#live(stage, (listener) => this.#open(stage.plan.model, options, listener));
-    } catch (error) {
-      throw stageFault(stage.plan, Fault.from(error));
-    }
-  }
-
-  #live(stage: StageRun, open: (listener: Listener) => SessionHandle): Life {
-    const asked: number[] = [];
-    const life: Life = {
-      asked,
-      handle: open({
-        output: (step) => this.#hear(stage, asked.shift(), step),
-        done: ({ usage }) => {
-          this.#usage = addUsage(this.#usage, usage);
-          this.#lives.delete(life);
-          this.#finish();
-        },
-        suspended: (state) => {
-          this.#lives.delete(life);
-          this.#suspended.get(life)?.(state);
-        },
-        failed: (fault) => this.#fail(stageFault(stage.plan, fault)),
-      }),
-    };
-    this.#lives.add(life);
-    stage.life = life;
-    if (this.#isPaused) life.handle.pause();
-    return life;
+    this.#sessions.resume();
   }
 
   #goOnFrom(parent: StageRun): void {
     if (this.#hasEnded) return;
-    const stage = this.#stages[parent.at]!;
-    stage.gate = parent.gate;
-    stage.isReady = true;
-    if (parent.life) this.#live(stage, (listener) => parent.life!.handle.fork(listener));
+    this.#stages[parent.at]!.goOnFrom(parent);
     this.#advance();
   }
 
-  #stepOf(tensors: readonly Tensor[], step: number): Step {
-    const inputs: Record<string, Tensor> = {};
-    this.#plan.inputs.forEach(({ name }, i) => {
-      const { dtype, shape, data } = tensors[i]!;
-      const size = data.length / shape[0]!;
-      inputs[name] = {
-        dtype,
-        shape: shape.slice(1),
-        data: data.subarray(step * size, (step + 1) * size),
-      } as Tensor;
-    });
-    return { inputs, outputs: this.#stages.map(() => undefined) };
-  }
-
   /** Takes what a stage answered to step number `at`; undefined where a text's end follows its last step. */
-  #hear(stage: StageRun, at: number | undefined, { outputs }: StepOutput): void {
+  #hear(stage: number, at: number | undefined, { outputs }: StepOutput): void {
     if (this.#hasEnded) return;
     if (at === undefined) {
-      const given = givenBy(this.#plan, (from) =>
-        from.stage === stage.at ? outputs[from.output] : undefined,
-      );
-      this.#listener.output?.({ step: Math.max(0, this.#told - 1), outputs: given });
+      const given = givenBy(this.#plan, (from) => (from.stage === stage ? outputs[from.output] : undefined));
+      this.#listener.output?.({ step: Math.max(0, this.#steps.told - 1), outputs: given });
       return;
     }
-    this.#steps[at - this.#told]!.outputs[stage.at] = outputs;
+    this.#steps.at(at).outputs[stage] = outputs;
     this.#guarded(() => this.#advance());
   }
 
   /** Gives steps to the stages that can take them, then tells those that are whole. */
   #advance(): void {
     for (const stage of this.#stages) {
-      this.#reachCuts(stage);
+      this.#cuts.reach(stage);
       if (stage.isFree || !stage.isReady) continue;
-      while (stage.next < this.#known) {
-        const step = this.#steps[stage.next - this.#told]!;
-        if (stage.plan.after.some((before) => step.outputs[before] === undefined)) break;
-        this.#give(stage, step);
-        stage.next++;
-        this.#reachCuts(stage);
+      while (stage.next < this.#steps.known) {
+        const step = this.#steps.at(stage.next);
+        if (!stage.canTake(step)) break;
+        stage.take(step);
+        this.#cuts.reach(stage);
       }
     }
     this.#tell();
   }
 
-  /** Gives a step to a stage, or keeps it from the stage. */
-  #give(stage: StageRun, step: Step): void {
-    const { gate } = stage.plan;
-    if (gate) {
-      const value = outputOf(step, gate.from);
-      const number = value === undefined || typeof value === "string" ? undefined : value.data[0];
-      stage.gate = gateAfter(gate, stage.gate, number);
-      if (!stage.gate.isOpen) {
-        if (gate.reset) {
-          stage.life?.handle.end();
-          stage.life = undefined;
-        }
-        step.outputs[stage.at] = NOTHING;
-        return;
-      }
-    }
-    const inputs: Record<string, Value> = {};
-    for (const { name, from } of stage.plan.inputs) {
-      const value = typeof from === "string" ? step.inputs[from] : outputOf(step, from);
-      if (value === undefined) {
-        step.outputs[stage.at] = NOTHING;
-        return;
-      }
-      inputs[name] = value;
-    }
-    const life = stage.life ?? this.#begin(stage, undefined);
-    try {
-      life.handle.push(inputs);
-    } catch (error) {
-      throw stageFault(stage.plan, Fault.from(error));
-    }
-    life.asked.push(stage.next);
-  }
-
   #tell(): void {
-    while (!this.#hasEnded && this.#steps[0]?.outputs.every((outputs) => outputs !== undefined)) {
-      const step = this.#steps.shift()!;
-      const number = this.#told++;
-      this.#listener.output?.({ step: number, outputs: givenBy(this.#plan, (from) => outputOf(step, from)) });
+    while (!this.#hasEnded) {
+      const step = this.#steps.answer();
+      if (!step) break;
+      const outputs = givenBy(this.#plan, (from) => outputOf(step, from));
+      this.#listener.output?.({ step: this.#steps.told - 1, outputs });
       this.#listener.consumed?.(1);
       this.#reachMarkers();
     }
@@ -329,41 +173,28 @@ export class PipelineSession {
   }
 
   #reachMarkers(): void {
-    while (this.#markers.length > 0 && this.#markers[0]!.at <= this.#told) {
+    while (this.#markers.length > 0 && this.#markers[0]!.at <= this.#steps.told) {
       this.#listener.marker?.(this.#markers.shift()!.marker);
     }
   }
 
   #cut(act: (stage: StageRun) => void, abandon: () => void): void {
-    this.#cuts.push({ at: this.#known, isDone: this.#stages.map(() => false), act, abandon });
-    for (const stage of this.#stages) this.#reachCuts(stage);
-  }
-
-  #reachCuts(stage: StageRun): void {
-    if (this.#cuts.length === 0 || !stage.isReady) return;
-    for (const { at, isDone, act } of this.#cuts) {
-      if (isDone[stage.at] || stage.next < at) continue;
-      isDone[stage.at] = true;
-      act(stage);
-    }
-    this.#cuts = this.#cuts.filter(({ isDone }) => isDone.includes(false));
+    this.#cuts.add({ at: this.#steps.known, act, abandon }, this.#stages);
   }
 
   /** Once all input was answered: hands back the state, if that was asked for; or ends the stages, if no more follows. */
   #finish(): void {
-    if (this.#hasEnded || this.#told < this.#known || this.#stages.some(({ isReady }) => !isReady)) return;
+    const { told, known } = this.#steps;
+    if (this.#hasEnded || told < known || this.#stages.some(({ isReady }) => !isReady)) return;
     const states = this.#states;
     if (states?.every((state) => state !== undefined)) {
       this.#end(() => this.#listener.suspended?.(packStages(this.#plan, states)));
       return;
     }
     if (states || !this.#isSealed) return;
-    for (const stage of this.#stages) {
-      stage.life?.handle.end();
-      stage.life = undefined;
-    }
-    if (this.#lives.size > 0) return;
-    this.#end(() => this.#listener.done({ outputs: {}, usage: this.#usage }));
+    for (const stage of this.#stages) stage.end();
+    if (this.#sessions.size > 0) return;
+    this.#end(() => this.#listener.done({ outputs: {}, usage: this.#sessions.usage }));
   }
 
   #guarded(act: () => void): void {
@@ -381,15 +212,8 @@ export class PipelineSession {
   #end(tell: () => void): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
-    for (const { handle } of this.#lives) handle.cancel();
+    this.#sessions.cancel();
     tell();
-    for (const { abandon } of this.#cuts) abandon();
+    this.#cuts.abandon();
   }
-}
-
-/** What a stage gives at a step that it was kept from. */
-const NOTHING: Values = {};
-
-function outputOf({ outputs }: Step, { stage, output }: StageOutput): Value | undefined {
-  return outputs[stage]?.[output];
 }

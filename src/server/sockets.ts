@@ -2,9 +2,10 @@ import type { Server as HttpServer } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocket, WebSocketServer } from "ws";
 import type { Caller } from "./access/caller.ts";
-import { Connection, type ConnectionLimits, type Shared } from "./connection.ts";
+import { Connection } from "./connection.ts";
 import { Outbox, type OutboxLimits } from "./outbox.ts";
 import { SUBPROTOCOL } from "./protocol.ts";
+import type { ConnectionLimits, Shared } from "./shared.ts";
 import { type Door, knock } from "./upgrade.ts";
 
 export interface SocketLimits extends ConnectionLimits, OutboxLimits {

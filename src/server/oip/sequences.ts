@@ -1,9 +1,10 @@
 import { Fault } from "../../core/faults.ts";
-import type { Listener, ModelInfo, SessionHandle, StepOutput, Values } from "../../runtime/types.ts";
+import type { ModelInfo, StepOutput, Values } from "../../runtime/types.ts";
 import type { Caller } from "../access/caller.ts";
 import type { Evictions } from "../evictions.ts";
 import type { SequenceParameters } from "./parameters.ts";
-import type { DoorOptions, Doorway, Statistics } from "./statistics.ts";
+import { Sequence, type SequenceEnd, type TurnCall } from "./sequence.ts";
+import type { Doorway, Statistics } from "./statistics.ts";
 
 export interface SequenceLimits {
   /** Sequences that may be open over HTTP and gRPC together. @default 4096 */
@@ -14,32 +15,9 @@ export interface SequenceLimits {
   readonly idleMs: number;
 }
 
-/** Why a sequence ended before its client said so. */
-export type SequenceEnd = "idle" | "replaced" | "cancelled" | "failed" | "unloaded" | "shutdown";
-
-/** One request of a sequence, while it waits for the outputs of its steps. */
-interface Turn {
-  readonly marker: number;
-  readonly steps: StepOutput[];
-  readonly startMs: number;
-  readonly parent: unknown;
-  readonly isLast: boolean;
-  readonly resolve: (steps: readonly StepOutput[]) => void;
-  readonly reject: (fault: Fault) => void;
-}
-
-interface Sequence {
-  readonly model: ModelInfo;
-  readonly key: string;
-  readonly name: string;
-  readonly session: SessionHandle;
-  /** In order of arrival; the first is the one whose steps come next. */
-  readonly turns: Turn[];
-  readonly idle: NodeJS.Timeout;
-  lastMarker: number;
-  /** Set once no more requests may join: its last one is there. */
-  isClosing: boolean;
-  hasEnded: boolean;
+/** What one request of a sequence brings, and of whom. */
+export interface SequenceCall extends TurnCall {
+  readonly caller: Caller;
 }
 
 /** Runtime sessions behind the sequence ids of Open Inference Protocol clients, whichever door they come through. */
@@ -108,8 +86,7 @@ export class Sequences {
         );
       }
       if (sequence && !sequence.isClosing) {
-        const replaced = new Fault("CANCELLED", `sequence ${of.id} of model '${model}' was started again`);
-        this.#end(sequence, "replaced", replaced);
+        sequence.end("replaced", new Fault("CANCELLED", `${sequence.name} was started again`));
       }
       sequence = this.#begin(info, key, of, call);
     } else call.caller.spend();
@@ -119,13 +96,11 @@ export class Sequences {
         `inference request for sequence ${of.id} to model '${model}' must specify the START flag on the first request of the sequence`,
       );
     }
-    if (sequence.turns.length >= this.#limits.sequenceRequests) {
-      throw new Fault(
-        "OVERLOADED",
-        `sequence ${of.id} of model '${model}' has ${sequence.turns.length} requests waiting, which is the most`,
-      );
+    if (sequence.waiting >= this.#limits.sequenceRequests) {
+      const message = `${sequence.name} has ${sequence.waiting} requests waiting, which is the most`;
+      throw new Fault("OVERLOADED", message);
     }
-    return this.#take(sequence, of, inputs, call);
+    return sequence.take(of, inputs, call);
   }
 
   /** Refuses new sequences; those that are open go on. */
@@ -136,7 +111,7 @@ export class Sequences {
   /** Ends all sequences. */
   close(): void {
     const fault = new Fault("SHUTTING_DOWN", "the server shut down before the sequence ended");
-    for (const sequence of [...this.#open.values()]) this.#end(sequence, "shutdown", fault);
+    for (const sequence of [...this.#open.values()]) sequence.end("shutdown", fault);
   }
 
   #begin(model: ModelInfo, key: string, of: SequenceParameters, { caller, options }: SequenceCall): Sequence {
@@ -145,160 +120,32 @@ export class Sequences {
     }
     // A time limit is each request's, not the sequence's.
     const { timeoutMs: _, ...rest } = options;
-    const name = `sequence ${of.id} of model '${model.name}'`;
-    const session = caller.guard(this.#doorway).open(
-      model.name,
-      { ...rest, version: model.version },
-      this.#listener(() => sequence),
-    );
-    const idle = setTimeout(() => this.#evictIdle(sequence), this.#limits.idleMs);
-    idle.unref();
-    const life = { lastMarker: 0, isClosing: false, hasEnded: false };
-    const sequence: Sequence = { model, key, name, session, turns: [], idle, ...life };
+    const doorway = caller.guard(this.#doorway);
+    const sequence = new Sequence({
+      model,
+      name: `sequence ${of.id} of model '${model.name}'`,
+      idleMs: this.#limits.idleMs,
+      statistics: this.#statistics,
+      open: (listener) => doorway.open(model.name, { ...rest, version: model.version }, listener),
+      ended: (one, why) => this.#forget(one, key, why),
+    });
     this.#all.add(sequence);
     this.#open.set(key, sequence);
     return sequence;
   }
 
-  #take(
-    sequence: Sequence,
-    of: SequenceParameters,
-    inputs: Values,
-    { signal, options }: SequenceCall,
-  ): Promise<readonly StepOutput[]> {
-    try {
-      sequence.session.push(inputs);
-    } catch (error) {
-      // A refused request leaves its sequence as it was, but one that was to begin it never did.
-      if (of.start && this.#forget(sequence)) sequence.session.cancel();
-      throw error;
-    }
-    sequence.idle.refresh();
-    const marker = ++sequence.lastMarker;
-    sequence.session.marker(marker);
-    if (of.end) {
-      sequence.isClosing = true;
-      sequence.session.end();
-    }
-    const startMs = performance.now();
-    const parent = this.#statistics.parentOf(options.traceparent);
-    const asked = new Promise<readonly StepOutput[]>((resolve, reject) => {
-      sequence.turns.push({ marker, steps: [], startMs, parent, isLast: of.end, resolve, reject });
-    });
-    const { timeoutMs } = options;
-    const cancel = () => {
-      this.#end(
-        sequence,
-        "cancelled",
-        new Fault("CANCELLED", `the client of ${sequence.name} left, and the sequence has ended`),
-      );
-    };
-    const late = () => {
-      const took = `took longer than ${timeoutMs} ms`;
-      this.#end(
-        sequence,
-        "cancelled",
-        new Fault("DEADLINE_EXCEEDED", `a request of ${sequence.name} ${took}, and the sequence has ended`),
-      );
-    };
-    const timer = timeoutMs === undefined ? undefined : setTimeout(late, Math.min(timeoutMs, LONGEST_MS));
-    signal.addEventListener("abort", cancel, { once: true });
-    return asked.finally(() => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", cancel);
-    });
-  }
-
-  #listener(of: () => Sequence): Listener {
-    return {
-      output: (step) => of().turns[0]?.steps.push(step),
-      marker: (marker) => {
-        const sequence = of();
-        const turn = sequence.turns[0];
-        // The last turn ends with the session, so that its slot is free when the client hears.
-        if (turn?.marker === marker && !turn.isLast) this.#answer(sequence);
-      },
-      done: () => {
-        const sequence = of();
-        this.#forget(sequence);
-        while (sequence.turns.length > 0) this.#answer(sequence);
-      },
-      failed: (fault) => this.#end(of(), "failed", fault),
-      suspended: () => {
-        const { name, model } = of();
-        const fault = new Fault("MODEL_NOT_READY", `${name} ended, version ${model.version} was unloaded`);
-        this.#end(of(), "unloaded", fault);
-      },
-    };
-  }
-
-  #answer(sequence: Sequence): void {
-    const { steps, startMs, parent, resolve } = sequence.turns.shift()!;
-    const computeMs = performance.now() - startMs;
-    this.#statistics.add(sequence.model, {
-      code: "OK",
-      totalMs: computeMs,
-      queueMs: 0,
-      computeMs,
-      cells: steps.length,
-      parent,
-    });
-    sequence.idle.refresh();
-    resolve(steps);
-  }
-
-  #evictIdle(sequence: Sequence): void {
-    if (sequence.turns.length > 0) sequence.idle.refresh();
-    else this.#end(sequence, "idle", new Fault("CANCELLED", `${sequence.name} was idle`));
-  }
-
-  /** Ends a sequence that has not ended; all its waiting requests get the fault. */
-  #end(sequence: Sequence, why: SequenceEnd, fault: Fault): void {
-    if (!this.#forget(sequence)) return;
-    this.#ended.set(why, (this.#ended.get(why) ?? 0) + 1);
-    if (why !== "cancelled" && why !== "failed") {
-      const reason = why === "unloaded" ? "replaced" : why;
-      this.#evictions.add({ model: sequence.model.name, reason });
-    }
-    sequence.session.cancel();
-    for (const { startMs, parent, reject } of sequence.turns.splice(0)) {
-      const totalMs = performance.now() - startMs;
-      this.#statistics.add(sequence.model, {
-        code: fault.code,
-        totalMs,
-        queueMs: 0,
-        computeMs: 0,
-        cells: 0,
-        parent,
-        fault,
-      });
-      reject(fault);
-    }
-  }
-
-  /** Lets a sequence go; false where it had ended before. */
-  #forget(sequence: Sequence): boolean {
-    if (sequence.hasEnded) return false;
-    sequence.hasEnded = true;
-    clearTimeout(sequence.idle);
+  #forget(sequence: Sequence, key: string, why: SequenceEnd | undefined): void {
     this.#all.delete(sequence);
-    if (this.#open.get(sequence.key) === sequence) this.#open.delete(sequence.key);
-    return true;
+    if (this.#open.get(key) === sequence) this.#open.delete(key);
+    if (why === undefined) return;
+    this.#ended.set(why, (this.#ended.get(why) ?? 0) + 1);
+    if (why === "cancelled" || why === "failed") return;
+    const reason = why === "unloaded" ? "replaced" : why;
+    this.#evictions.add({ model: sequence.model.name, reason });
   }
-}
-
-/** What one request of a sequence brings besides its inputs. */
-export interface SequenceCall {
-  /** Aborted when the client is gone; ends the sequence while the request is being processed. */
-  readonly signal: AbortSignal;
-  /** Those of the first request are the sequence's; `timeoutMs` is each request's own. */
-  readonly options: DoorOptions;
-  readonly caller: Caller;
 }
 
 /** A sequence is its caller's own: the same id of another is another sequence. */
 function keyOf(key: string, model: string, caller: Caller): string {
   return `${key}\0${model}\0${caller.name}`;
 }
-
-const LONGEST_MS = 2 ** 31 - 1;
