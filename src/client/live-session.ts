@@ -45,8 +45,9 @@ export class LiveSession implements Session {
   }
 
   async flush({ signal }: WaitOptions = {}): Promise<void> {
-    const reached = this.#session.mark();
+    // A marker says that what went before it is processed: pushes that wait for room go first.
     await waitFor(this.#turn, signal);
+    const reached = this.#session.mark();
     this.#session.pump();
     await waitFor(reached, signal);
   }

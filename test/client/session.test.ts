@@ -80,6 +80,20 @@ describe("a session of the client", () => {
     await ended;
   });
 
+  it("flushes what was pushed before, awaited or not", async () => {
+    const client = await open();
+    const session = client.session("listener");
+    const { steps, ended } = read(session);
+    const pushes = [0, 1, 2].map((i) => session.push(x(i)));
+    await session.flush();
+    // All were given; the reader may be about to take the last.
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(steps).toHaveLength(3);
+    await Promise.all(pushes);
+    await session.end();
+    await ended;
+  });
+
   it("goes on from a suspended state on another server, and from a fork", async () => {
     const client = await open();
     const first = client.session("listener");
