@@ -29,18 +29,25 @@ console.log(
 const arms = new Arms();
 for (const [i, goal] of wanted.entries()) {
   console.log(`\n[${i + 1}/${wanted.length}] ${goal.key}: ${goal.what}`);
+  const began = performance.now();
   const { ratio, ratios } = await measureGoal(goal, arms, rounds, (line) => console.log(`  ${line}`));
   found[goal.key] = Number(ratio.toFixed(3));
   const verdict = ratio >= goal.least ? "reached" : "MISSED";
   const before = baseline[goal.key];
   const compared = before === undefined ? "" : `, ${before} in the stored baseline`;
   const all = ratios.map((one) => one.toFixed(2)).join(" ");
-  console.log(`  ${ratio.toFixed(2)} (rounds ${all}), goal ${goal.least}: ${verdict}${compared}`);
+  console.log(
+    `  ${ratio.toFixed(2)} (rounds ${all}), goal ${goal.least}: ${verdict}${compared}; ${seconds(began)} s`,
+  );
 }
 arms.close();
 if (save) writeFileSync(BASELINE, `${JSON.stringify({ ...baseline, ...found }, undefined, 2)}\n`);
-console.log(`\n${wanted.length} ratios in ${Math.round((performance.now() - started) / 1000)} s`);
+console.log(`\n${wanted.length} ratios in ${seconds(started)} s`);
 console.log(JSON.stringify(found));
+
+function seconds(since: number): number {
+  return Math.round((performance.now() - since) / 1000);
+}
 
 function keysOf(text: string): string[] {
   const names = text.split(",").map((name) => name.trim());

@@ -105,7 +105,7 @@ async function latency(service: Service, question: Extract<Question, { ask: "lat
  * An arm before its first answer: V8 compiles the code of its engine, and of its client, in the first seconds under load, which
  * made first answers 10 to 40 % worse. So each begins with a backlog whose figures nobody sees.
  */
-const WARM_SECONDS = 1.5;
+const WARM_SECONDS = 1;
 
 function warmed(answer: Answering): Answering {
   let isWarm = false;
