@@ -1,24 +1,25 @@
-import { Tensor } from "onnxruntime-node";
 import type { CellSpec } from "../../src/core/cell.ts";
-import { sizeOf, type TensorSpec } from "../../src/core/tensor.ts";
 import { type Kernel, type KernelTask, type Pause, stateLayout, type Values } from "../kernel.ts";
 import { programSession } from "../native/program.ts";
 import { rowsAreIndependent } from "../row-check.ts";
 import { readSlot, writeSlot } from "../slot-states.ts";
-import { StateRows } from "../state-rows.ts";
-import type { Port } from "./cell-graph.ts";
 import type { Rewrite } from "./choice.ts";
-import { FORM_LIMITS, type Form, type FormLimits, formsOf } from "./forms.ts";
+import { deviceGraph } from "./device-graph.ts";
+import { FORM_LIMITS, type FormLimits, formsOf } from "./forms.ts";
 import { type Improved, improveGraph } from "./improve.ts";
-import { loadSession, type Session, type Tensors } from "./session.ts";
+import type { LoadedForm, Program } from "./program.ts";
+import { type Residence, residenceOnDevice, residenceOnHost } from "./residence.ts";
+import { isSynchronous, loadSession } from "./session.ts";
 import { givenGraph } from "./step-graph.ts";
+import { WebGpuRows } from "./webgpu-rows.ts";
 
 export interface OnnxOptions extends Partial<FormLimits> {
   /** Threads of one call; more than 1 pays only where no other engine wants the core. @default 1 */
   readonly threads?: number;
   /**
-   * ONNX Runtime's execution providers in order of preference, `["cuda", "cpu"]` say. States cross to the device and back at
-   * every step, and given graphs are not rewritten: their rewrites are chosen by time on the CPU. @default ["cpu"]
+   * ONNX Runtime's execution providers in order of preference, `["cuda", "cpu"]` say. With `webgpu` first, states stay on
+   * the device between steps; with others they cross to it and back. Given graphs are not rewritten: their rewrites are chosen by
+   * time on the CPU. @default ["cpu"]
    */
   readonly providers?: readonly string[];
   /** Of programs that take the place of given graphs: see `ImproveOptions`; 0 leaves all to ONNX Runtime. @default the widest */
@@ -27,7 +28,7 @@ export interface OnnxOptions extends Partial<FormLimits> {
   readonly pause?: Pause;
 }
 
-/** Runs cells with ONNX Runtime on the CPU. */
+/** Runs cells with ONNX Runtime, on the CPU where no other provider is asked for. */
 export class OnnxKernel implements Kernel {
   readonly name = "onnx";
   readonly cells: readonly CellSpec[];
@@ -38,8 +39,7 @@ export class OnnxKernel implements Kernel {
   readonly rewrites: readonly (readonly Rewrite[])[];
   readonly #programs: readonly Program[];
   readonly #layout: ReturnType<typeof stateLayout>;
-  /** As the layout. */
-  readonly #states: readonly StateRows[];
+  readonly #residence: Residence;
   readonly #weightBytes: number;
   #slots = 0;
 
@@ -48,6 +48,7 @@ export class OnnxKernel implements Kernel {
     forms: readonly LoadedForm[][],
     rewrites: readonly (readonly Rewrite[])[],
     maxBatch: number,
+    device: WebGpuRows | undefined,
   ) {
     this.cells = cells;
     this.#weightBytes = forms
@@ -56,17 +57,11 @@ export class OnnxKernel implements Kernel {
     this.rewrites = rewrites;
     this.maxBatch = maxBatch;
     this.#layout = stateLayout(cells);
-    this.#states = this.#layout.map(({ size }) => new StateRows(size, cells.length, maxBatch));
-    this.#programs = cells.map(
-      (cell, i) =>
-        new Program(
-          cell,
-          i,
-          forms[i]!,
-          maxBatch,
-          cell.states.map((state) => this.#stateOf(state.name)),
-        ),
-    );
+    const loaded = cells.map((cell, i) => ({ cell, forms: forms[i]!, maxBatch }));
+    this.#residence = device
+      ? residenceOnDevice(loaded, this.#layout, device)
+      : residenceOnHost(loaded, this.#layout, maxBatch);
+    this.#programs = this.#residence.programs;
   }
 
   /** Throws INVALID_REQUEST where a given graph cannot be used. */
@@ -76,7 +71,10 @@ export class OnnxKernel implements Kernel {
     const limits = { ...FORM_LIMITS, ...options };
     const forms: LoadedForm[][] = [];
     const rewrites: (readonly Rewrite[])[] = [];
+    let device: WebGpuRows | undefined;
     try {
+      // Without the synchronous binding a state on the device could not be read when it is asked for.
+      if (providers?.[0] === "webgpu" && isSynchronous()) device = await WebGpuRows.load(sessionOptions);
       for (const cell of cells) {
         const loaded: LoadedForm[] = [];
         forms.push(loaded);
@@ -92,30 +90,33 @@ export class OnnxKernel implements Kernel {
         rewrites.push(given?.rewrites ?? []);
         for await (const form of formsOf(cell, given?.graph, limits, pause)) {
           await pause();
+          const graph = device ? deviceGraph(cell, form.graph) : form.graph;
+          const onDevice = device ? graph.writes.map(({ name }) => name) : [];
           const session = given?.program
             ? programSession(given.program, vectorBits)
-            : await loadSession(form.graph.onnx, sessionOptions);
-          loaded.push({ ...form, session });
+            : await loadSession(graph.onnx, { ...sessionOptions, onDevice });
+          loaded.push({ ...form, graph, session });
         }
         await pause();
       }
     } catch (error) {
       for (const { session } of forms.flat()) await session.dispose();
+      await device?.close();
       throw error;
     }
-    const kernel = new OnnxKernel(cells, forms, rewrites, limits.maxBatch);
+    const kernel = new OnnxKernel(cells, forms, rewrites, limits.maxBatch, device);
     kernel.rowsAreIndependent = await rowsAreIndependent(kernel, pause);
     return kernel;
   }
 
   get bytes(): number {
-    const held = [...this.#states, ...this.#programs];
+    const held = [...this.#residence.states, ...this.#programs];
     return held.reduce((sum, { bytes }) => sum + bytes, this.#weightBytes);
   }
 
   reserve(count: number): void {
     this.#slots = Math.max(this.#slots, count);
-    for (const rows of this.#states) rows.reserve(count);
+    for (const rows of this.#residence.states) rows.reserve(count);
   }
 
   stepSizes(cell: number): readonly number[] {
@@ -135,161 +136,19 @@ export class OnnxKernel implements Kernel {
   }
 
   clear(slot: number): void {
-    for (const rows of this.#states) rows.clear(slot);
+    for (const rows of this.#residence.states) rows.clear(slot);
   }
 
   read(slot: number): Float32Array {
-    return readSlot(this.#layout, this.#states, slot);
+    return readSlot(this.#layout, this.#residence.states, slot);
   }
 
   write(slot: number, states: Float32Array): void {
-    writeSlot(this.#layout, this.#states, slot, states);
+    writeSlot(this.#layout, this.#residence.states, slot, states);
   }
 
   async dispose(): Promise<void> {
+    await this.#residence.dispose();
     for (const program of this.#programs) await program.dispose();
   }
-
-  #stateOf(name: string): StateRows {
-    return this.#states[this.#layout.findIndex((state) => state.name === name)]!;
-  }
-}
-
-interface LoadedForm extends Form {
-  readonly session: Session;
-}
-
-/** One cell's sessions and buffers. */
-class Program {
-  readonly inputs: readonly Values[];
-  /** Of the last task; a next state is given where it lies in its bank. */
-  outputs: readonly Values[];
-  readonly #outputs: readonly Values[];
-  readonly stepSizes: readonly number[];
-  readonly #cell: CellSpec;
-  readonly #index: number;
-  readonly #forms: readonly LoadedForm[];
-  readonly #states: readonly StateRows[];
-  /** By read, then by state: where rows that do not stay in their bank are gathered; none for a chain. */
-  readonly #gathered: readonly (readonly Float32Array[])[];
-  /** Tensors of a call by steps, bank and rows, made once. */
-  readonly #calls = new Map<number, Call>();
-  readonly #maxBatch: number;
-
-  constructor(
-    cell: CellSpec,
-    index: number,
-    forms: readonly LoadedForm[],
-    maxBatch: number,
-    states: readonly StateRows[],
-  ) {
-    this.#cell = cell;
-    this.#index = index;
-    this.#forms = forms;
-    this.#states = states;
-    this.#maxBatch = maxBatch;
-    this.inputs = cell.inputs.map((spec) => valuesFor(spec, maxBatch));
-    this.#outputs = cell.outputs.map((spec) => valuesFor(spec, maxBatch));
-    this.outputs = this.#outputs;
-    this.stepSizes = forms[0]!.sizes ?? forms.map(({ steps }) => steps);
-    this.#gathered = this.#stays
-      ? []
-      : Array.from({ length: cell.reads }, () =>
-          cell.states.map(({ shape }) => new Float32Array(maxBatch * sizeOf(shape))),
-        );
-  }
-
-  get bytes(): number {
-    const buffers = [...this.inputs, ...this.#outputs, ...this.#gathered.flat()];
-    return buffers.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  }
-
-  run(task: KernelTask): void | Promise<void> {
-    const { rows, steps, reads, writes } = task;
-    const states = this.#states;
-    for (let i = 0; i < states.length; i++) {
-      if (this.#stays) states[i]!.align(this.#index, reads, rows);
-      for (let read = 0; read < this.#gathered.length; read++) {
-        states[i]!.gather(this.#gathered[read]![i]!, reads, this.#cell.reads, read, rows);
-      }
-      if (this.#cell.writes) states[i]!.vacate(this.#index);
-    }
-    const call = this.#call(rows, steps);
-    this.outputs = call.outputs;
-    const pending = call.session.run(call.feeds, call.fetches);
-    if (pending) return pending.then(() => this.#commit(writes, rows));
-    this.#commit(writes, rows);
-  }
-
-  async dispose(): Promise<void> {
-    for (const { session } of this.#forms) await session.dispose();
-  }
-
-  /** Whether rows stay in the cell's own banks from task to task. */
-  get #stays(): boolean {
-    return this.#cell.reads === 1 && this.#cell.writes;
-  }
-
-  #commit(writes: Int32Array, rows: number): void {
-    if (this.#cell.writes) for (const state of this.#states) state.commit(this.#index, writes, rows);
-  }
-
-  #call(rows: number, steps: number): Call {
-    const side = this.#states[0]?.side(this.#index) ?? 0;
-    const key = (rows * 1024 + steps) * 2 + side;
-    let call = this.#calls.get(key);
-    if (!call) {
-      call = this.#makeCall(rows, steps, side);
-      this.#calls.set(key, call);
-    }
-    return call;
-  }
-
-  #makeCall(rows: number, steps: number, side: 0 | 1): Call {
-    const form = this.#forms.find((one) => one.steps === steps || one.steps === 0);
-    if (!form)
-      throw new RangeError(
-        `cell '${this.#cell.name}' takes ${this.stepSizes.join(", ")} steps, not ${steps}`,
-      );
-    if (rows * steps > this.#maxBatch) {
-      throw new RangeError(`${rows} rows of ${steps} steps are more than maxBatch ${this.#maxBatch}`);
-    }
-    const { graph, session } = form;
-    const feeds: Tensors = {};
-    const fetches: Tensors = {};
-    const add = (to: Tensors, port: Port, values: Values) => {
-      const dims = port.dims(rows, steps);
-      const view = values.subarray(0, sizeOf(dims));
-      to[port.name] =
-        view instanceof Int32Array ? new Tensor("int32", view, dims) : new Tensor("float32", view, dims);
-    };
-    graph.inputs.forEach((port, i) => add(feeds, port, this.inputs[i]!));
-    const other = side === 0 ? 1 : 0;
-    graph.reads.forEach((ports, read) => {
-      ports.forEach((port, i) => {
-        add(feeds, port, this.#stays ? this.#states[i]!.bank(this.#index, side) : this.#gathered[read]![i]!);
-      });
-    });
-    graph.writes.forEach((port, i) => add(fetches, port, this.#states[i]!.bank(this.#index, other)));
-    const outputs = graph.outputs.map((port, i) => {
-      const state = graph.writes.findIndex(({ name }) => name === port.name);
-      if (state >= 0) return this.#states[state]!.bank(this.#index, other);
-      add(fetches, port, this.#outputs[i]!);
-      return this.#outputs[i]!;
-    });
-    return { session, feeds, fetches, outputs };
-  }
-}
-
-interface Call {
-  readonly session: Session;
-  readonly feeds: Tensors;
-  readonly fetches: Tensors;
-  /** As `cell.outputs`. */
-  readonly outputs: readonly Values[];
-}
-
-function valuesFor(spec: TensorSpec, rows: number): Values {
-  const length = rows * sizeOf(spec.shape);
-  return spec.dtype === "int32" ? new Int32Array(length) : new Float32Array(length);
 }

@@ -20,6 +20,17 @@ export interface SessionOptions {
   readonly threads: number;
   /** ONNX Runtime's execution providers in order of preference. @default ["cpu"] */
   readonly providers?: readonly string[];
+  /**
+   * Outputs that stay on the device, for `infer`: buffers of WebGPU, for ONNX Runtime's binding for Node knows no others. They
+   * go in again as they are; `getData()` on one aborts the process, and `run` would leave the arrays of its fetches as they
+   * are. @default none
+   */
+  readonly onDevice?: readonly string[];
+}
+
+/** Whether sessions run synchronously: the binding below ONNX Runtime's public interface can be loaded. */
+export function isSynchronous(): boolean {
+  return loadBinding() !== null;
 }
 
 /**
@@ -29,9 +40,15 @@ export interface SessionOptions {
  */
 export async function loadSession(
   onnx: Uint8Array,
-  { threads, providers = CPU }: SessionOptions,
+  { threads, providers = CPU, onDevice = [] }: SessionOptions,
 ): Promise<Session> {
-  const options = { ...OPTIONS, executionProviders: [...providers], intraOpNumThreads: threads };
+  const locations = Object.fromEntries(onDevice.map((name) => [name, "gpu-buffer"] as const));
+  const options = {
+    ...OPTIONS,
+    executionProviders: [...providers],
+    intraOpNumThreads: threads,
+    ...(onDevice.length > 0 ? { preferredOutputLocation: locations } : {}),
+  };
   const refuse = (error: unknown): never => {
     if (providers === CPU) throw error;
     const reason = (error as Error).message.trim().split("\n").at(-1);

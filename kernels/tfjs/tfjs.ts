@@ -1,12 +1,13 @@
 import type { Tensor, Tensor2D } from "@tensorflow/tfjs-core";
 import type { CellSpec } from "../../src/core/cell.ts";
 import { sizeOf, type TensorSpec } from "../../src/core/tensor.ts";
+import { DeviceRows } from "../device-rows.ts";
 import { type Kernel, type KernelFactory, type KernelTask, stateLayout, type Values } from "../kernel.ts";
 import { rowsAreIndependent } from "../row-check.ts";
 import { readSlot, writeSlot } from "../slot-states.ts";
-import { DeviceRows } from "./device-rows.ts";
 import type { Tfjs } from "./namespace.ts";
 import { DeviceWeights, type Step, stepOf } from "./steps.ts";
+import { tfjsRows } from "./tfjs-rows.ts";
 
 export interface TfjsOptions {
   /** Most rows times steps of one task; 1 or more. @default 256 */
@@ -42,7 +43,7 @@ class TfjsKernel implements Kernel {
   readonly #steps: readonly Step[];
   readonly #layout: ReturnType<typeof stateLayout>;
   /** As the layout. */
-  readonly #states: readonly DeviceRows[];
+  readonly #states: readonly DeviceRows<Tensor2D>[];
   readonly #inputs: readonly (readonly Values[])[];
   readonly #outputs: readonly (readonly Values[])[];
 
@@ -52,7 +53,7 @@ class TfjsKernel implements Kernel {
     this.tolerance = tolerance;
     this.maxBatch = maxBatch;
     this.#layout = stateLayout(cells);
-    this.#states = this.#layout.map(({ size }) => new DeviceRows(tf, size));
+    this.#states = this.#layout.map(({ size }) => new DeviceRows(tfjsRows(tf), size));
     this.#weights = new DeviceWeights(tf);
     this.#steps = cells.map((cell) => stepOf(this.#weights, cell));
     this.#inputs = cells.map(({ inputs }) => inputs.map((spec) => room(spec, maxBatch)));
@@ -153,7 +154,7 @@ class TfjsKernel implements Kernel {
     }
   }
 
-  #stateOf(name: string): DeviceRows {
+  #stateOf(name: string): DeviceRows<Tensor2D> {
     return this.#states[this.#layout.findIndex((state) => state.name === name)]!;
   }
 }

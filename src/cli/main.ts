@@ -51,7 +51,11 @@ addRepositoryOptions(program.command("serve"))
     ),
   )
   .option("--compression", "compress WebSocket messages of 1 KiB and more where clients can", false)
-  .option("--engines <count>", "engine threads; one per core by default", integer(1, 1024))
+  .option(
+    "--engines <count>",
+    "engine threads; one per core by default, 1 with --provider webgpu",
+    integer(1, 1024),
+  )
   .option("--threads <count>", "threads of each engine's ONNX Runtime", integer(1, 1024), 1)
   .addOption(
     new Option("--device <name>", "where cells run: on a GPU ('auto': if there is one) or the CPU")

@@ -22,13 +22,17 @@ export interface RuntimeSettings {
    * definitions. A definition with an `unfold` function cannot be sent to a thread and needs `inline`.
    */
   readonly models: readonly (string | ModelDefinition)[];
-  /** Threads that each run all models on one core; 1 or more. Each costs the weights once more. @default one per core */
+  /**
+   * Threads that each run all models on one core; 1 or more. Each costs the weights once more.
+   * @default one per core; 1 with the provider `webgpu`, where more are refused
+   */
   readonly engines?: number;
   /** Threads of each engine's ONNX Runtime; more than 1 pays only where cores are free. @default 1 */
   readonly threads?: number;
   /**
    * Execution providers of ONNX Runtime in order of preference, `["cuda", "cpu"]` say. Throws INVALID_REQUEST for one that is
-   * not there. States cross to a device and back at every step. @default ["cpu"]
+   * not there. With `webgpu` first, states stay on the device between steps; with others they cross to it and back. One runtime of a
+   * process may use `webgpu`: ONNX Runtime crashes where two threads do. @default ["cpu"]
    */
   readonly providers?: readonly string[];
   /**
@@ -72,7 +76,9 @@ export interface RuntimeSettings {
 export async function createRuntime(settings: RuntimeSettings): Promise<Runtime> {
   const { inline = false, threads = 1, maxBatch, policy = "cellular", maxActive = 10_000 } = settings;
   const { memoryLimit = Number.POSITIVE_INFINITY } = settings;
-  const engines = inline ? 1 : (settings.engines ?? availableParallelism());
+  const { device = "cpu", providers } = settings;
+  const usesWebGpu = providers?.includes("webgpu") === true;
+  const engines = inline ? 1 : (settings.engines ?? (usesWebGpu ? 1 : availableParallelism()));
   for (const [name, value] of Object.entries({ engines, threads, maxActive, maxBatch: maxBatch ?? 1 })) {
     if (!Number.isInteger(value) || value < 1) {
       throw new Fault("INVALID_REQUEST", `'${name}' is ${value}, it must be an integer of 1 or more`);
@@ -85,7 +91,12 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
       "a kernel that is a function cannot be sent to a thread: give the path of its module, or 'inline: true'",
     );
   }
-  const { device = "cpu", providers } = settings;
+  if (usesWebGpu && engines > 1) {
+    throw new Fault(
+      "INVALID_REQUEST",
+      `'engines' is ${engines}, with the provider 'webgpu' it must be 1: ONNX Runtime crashes where two threads use WebGPU`,
+    );
+  }
   if (settings.profiles?.length && (kernel !== undefined || providers !== undefined || device !== "cpu")) {
     throw new Fault(
       "INVALID_REQUEST",

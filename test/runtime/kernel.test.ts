@@ -54,6 +54,14 @@ it("runs a model's cells on a GPU where there is one, and says what to do where 
   expect(await auto()).toEqual(await onnx());
 });
 
+it("refuses several engines where ONNX Runtime crashes with two threads", async () => {
+  await expect(open({ providers: ["webgpu", "cpu"], engines: 2 })).rejects.toMatchObject({
+    code: "INVALID_REQUEST",
+    message:
+      "'engines' is 2, with the provider 'webgpu' it must be 1: ONNX Runtime crashes where two threads use WebGPU",
+  });
+});
+
 it("runs on the execution providers that it is told", async () => {
   const told = await open({ providers: ["cpu"] });
   const onnx = await open({});
