@@ -27,6 +27,11 @@ const program = new Command("bench:gpu")
       .choices(["fp32", "tf32", "bf16"])
       .default("fp32"),
   )
+  .option(
+    "--library-rows <count>",
+    "products of this many rows and more by cuBLASLt; none by default",
+    number,
+  )
   .option("--hidden <count>", "units of the LSTM", number, 1024)
   .option("--batches <numbers>", "rows whose step is measured", numbers, [1, 16, 64, 256, 512])
   .option("--rows <count>", "rows that run at a time when requests are served", number, 256)
@@ -40,6 +45,7 @@ const program = new Command("bench:gpu")
 const options = program.opts<{
   device: "auto" | DeviceChoice["device"];
   numbers: Numbers;
+  libraryRows?: number;
   hidden: number;
   batches: number[];
   rows: number;
@@ -55,7 +61,13 @@ const status = nativeStatus();
 const device = options.device !== "auto" ? options.device : status.reason === "ok" ? "cuda" : "cpu";
 if (device !== "cuda" && device !== "emulated" && options.numbers !== "fp32")
   program.error(`device '${device}' has no '${options.numbers}'`);
-const choice: DeviceChoice = { device, numbers: options.numbers };
+const { libraryRows } = options;
+if (device !== "cuda" && libraryRows !== undefined) program.error(`device '${device}' has no cuBLASLt`);
+const choice: DeviceChoice = {
+  device,
+  numbers: options.numbers,
+  ...(libraryRows === undefined ? {} : { library: { fromRows: libraryRows } }),
+};
 const isOnGpu = device === "cuda";
 const lengths = lengthsOf(parseLengths(options.lengths), 2000, 1);
 console.log(`device ${device}, ${options.numbers}, h=${options.hidden}; GPU: ${status.message}`);
@@ -63,7 +75,7 @@ if (!isOnGpu) console.log("NOTE: nothing below was measured on a GPU.");
 
 const off = await checkNumbers(choice);
 console.log(
-  `states after 64 steps are off by ${off.toExponential(1)}; rows get the same bits alone and in company`,
+  `states after 64 steps are off by ${off.toExponential(1)}${choice.library ? "" : "; rows get the same bits alone and in company"}`,
 );
 
 const steps = [];
@@ -125,7 +137,10 @@ const machine = {
   driver: status.driver,
   runtime: status.runtime,
 };
-const file = join(options.out, `${isOnGpu ? "gpu" : "no-gpu"}-${device}-${options.numbers}.json`);
+const file = join(
+  options.out,
+  `${isOnGpu ? "gpu" : "no-gpu"}-${device}-${options.numbers}${libraryRows === undefined ? "" : "-library"}.json`,
+);
 const report = { measuredOnGpu: isOnGpu, when: new Date().toISOString(), machine, options, off, steps };
 writeFileSync(
   file,

@@ -89,7 +89,7 @@ napi_value status(napi_env env, napi_callback_info info) {
   });
 }
 
-/** open({device, card, vectorBits, hidden, maxBatch, cells}) -> {handle, places: {input?, h?, c?, logits?, token?}[]} */
+/** open({device, card, numbers, libraryRows, library, vectorBits, hidden, maxBatch, cells}) -> {handle, productLibrary, places: {input?, h?, c?, logits?, token?}[]} */
 napi_value open(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, [](const Values& js, napi_value* arguments) {
     const napi_value spec = arguments[0];
@@ -121,6 +121,7 @@ napi_value open(napi_env env, napi_callback_info info) {
     }
     const napi_value result = js.object();
     js.set(result, "places", places);
+    js.set(result, "productLibrary", session->device->productLibrary());
     auto holder = std::make_unique<Shared>(session);
     napi_value handle;
     check(js.env, napi_create_external(js.env, session.get(), release, holder.get(), &handle));

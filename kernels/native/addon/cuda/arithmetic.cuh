@@ -23,6 +23,8 @@ class Arithmetic {
   virtual bool steps(const Cell &, const Weights &, const Step &, const void *, void *, int, unsigned *, cudaStream_t) const {
     return false;
   }
+  /** Version of the library that takes products of many rows; 0 where none does. */
+  virtual int productLibrary() const { return 0; }
   /** Makes `low` of float32 states. */
   virtual void lowerStates(const float *, void *, int /*rows*/, int /*hidden*/, cudaStream_t) const {}
 };
@@ -154,13 +156,5 @@ class MmaArithmetic final : public Arithmetic {
   int processors_;
   size_t mostShared_;
 };
-
-inline std::unique_ptr<Arithmetic> arithmeticFor(Numbers numbers, int card) {
-  switch (numbers) {
-    case Numbers::Bf16: return std::make_unique<MmaArithmetic<Bf16>>(card);
-    case Numbers::Tf32: return std::make_unique<MmaArithmetic<Tf32>>(card);
-    default: return std::make_unique<PlainArithmetic>();
-  }
-}
 
 }  // namespace cellbatch

@@ -4,7 +4,7 @@
 #include <array>
 #include <map>
 
-#include "arithmetic.cuh"
+#include "large.cuh"
 
 namespace cellbatch {
 namespace {
@@ -42,8 +42,8 @@ constexpr int THREADS = 128;
 
 class Cuda final : public Device {
  public:
-  Cuda(const Model &model, int card, Numbers numbers)
-      : model_(model), card_(card), room_(roomOf(model)), arithmetic_((use(), arithmeticFor(numbers, card))),
+  Cuda(const Model &model, const CudaChoice &choice)
+      : model_(model), card_(choice.card), room_(roomOf(model)), arithmetic_((use(), arithmeticFor(choice, model))),
         lowState_(arithmetic_->lowBytes(model.hidden)), staged_(4 * room_.rows), draws_(room_.rows) {
     check(cudaStreamCreate(&stream_), "cudaStreamCreate");
     for (const Cell &cell : model.cells) weights_.push_back(arithmetic_->load(cell));
@@ -87,6 +87,7 @@ class Cuda final : public Device {
   }
 
   bool drawsTokens() const override { return true; }
+  int productLibrary() const override { return arithmetic_ ? arithmetic_->productLibrary() : 0; }
 
   void run(const Task &task, const Places &places) override {
     use();
@@ -141,6 +142,7 @@ class Cuda final : public Device {
     forgetGraphs();
     cudaStreamDestroy(stream_);
     stream_ = nullptr;
+    arithmetic_.reset();
     weights_.clear();
     logits_.clear();
     for (Array<float> *array : {&h_, &c_, &nextH_, &nextC_, &input_, &fromInput_}) *array = Array<float>();
@@ -387,8 +389,8 @@ CudaStatus cudaStatus() {
   return status;
 }
 
-std::unique_ptr<Device> openCuda(const Model &model, int card, Numbers numbers) {
-  return std::make_unique<Cuda>(model, card, numbers);
+std::unique_ptr<Device> openCuda(const Model &model, const CudaChoice &choice) {
+  return std::make_unique<Cuda>(model, choice);
 }
 
 }  // namespace cellbatch

@@ -259,10 +259,6 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind)
   return std::memcpy(to, from, bytes), cudaSuccess;
 }
 
-void emulatedEnqueue(cudaStream_t stream, std::function<void()> work) {
-  (stream->captured ? *stream->captured : stream->work).push_back(std::move(work));
-}
-
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   emulatedEnqueue(stream, [=] { std::memset(to, value, bytes); });
   return cudaSuccess;
