@@ -86,6 +86,8 @@ struct Task {
   const int32_t* writes = nullptr;
   /** By row, for devices that draw: of the last step, the only one that then gives tokens. Null where all are the likeliest. */
   const Draw* draws = nullptr;
+  /** Whether `readLogits` may be asked for afterwards, where they have no place. */
+  bool keepsLogits = false;
 };
 
 /** Memory that the host reads and writes, one place per cell. Null where the cell does not have it. */

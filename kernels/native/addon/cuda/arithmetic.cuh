@@ -1,8 +1,8 @@
 // Launches of a cell's products and steps, in float32 or on tensor cores.
 #pragma once
 
-#include "head.cuh"
 #include "launch.cuh"
+#include "likeliest.cuh"
 #include "weights.cuh"
 
 namespace cellbatch {
@@ -17,6 +17,11 @@ class Arithmetic {
   virtual size_t lowBytes(int values) const = 0;
   virtual void input(const Cell &cell, const Weights &weights, const float *x, void *low, float *out, int rows, cudaStream_t) const = 0;
   virtual void head(const Cell &cell, const Weights &weights, const float *h, void *low, float *out, int rows, cudaStream_t) const = 0;
+  /** Blocks that share a row in `likeliest`. */
+  virtual int likeliestParts(int classes) const = 0;
+  /** Logits, which may be null, and the likeliest tokens, if that is possible in one launch. */
+  virtual bool likeliest(const Cell &cell, const Weights &weights, const float *h, const void *low, float *logits, const Likeliest &to,
+                         int rows, cudaStream_t) const = 0;
   /** `low` and `nextLow`: the states in lower precision, read and written. */
   virtual void step(const Cell &cell, const Weights &weights, const Step &step, const void *low, void *nextLow, cudaStream_t) const = 0;
   /** Takes `steps` in one launch, if that is possible; `arrived` is for its use. */
@@ -51,6 +56,14 @@ class PlainArithmetic final : public Arithmetic {
   void head(const Cell &cell, const Weights &weights, const float *h, void *, float *out, int rows, cudaStream_t stream) const override {
     product(h, weights.headWeights, weights.headBias, out, rows, cell.classes, cell.hidden, stream);
   }
+  int likeliestParts(int classes) const override { return blocksFor(classes, WARPS); }
+  bool likeliest(const Cell &cell, const Weights &weights, const float *h, const void *, float *logits, const Likeliest &to, int rows,
+                 cudaStream_t stream) const override {
+    launch(denseLikeliest, dim3(likeliestParts(cell.classes), rows), WARPS * UNITS, 0, stream, h,
+           const_cast<const float *>(weights.headWeights.get()), const_cast<const float *>(weights.headBias.get()), logits, cell.classes,
+           cell.hidden, to);
+    return true;
+  }
   void step(const Cell &cell, const Weights &weights, const Step &step, const void *, void *, cudaStream_t stream) const override {
     launchPlain(cell, weights, step, stream);
   }
@@ -83,6 +96,16 @@ class MmaArithmetic final : public Arithmetic {
 
   void head(const Cell &cell, const Weights &weights, const float *, void *low, float *out, int rows, cudaStream_t stream) const override {
     product(low, weights.packedHead, weights.headBias, out, rows, cell.classes, cell.hidden, stream);
+  }
+
+  int likeliestParts(int classes) const override { return blocksFor(classes, PRODUCT_COLUMNS); }
+  bool likeliest(const Cell &cell, const Weights &weights, const float *, const void *low, float *logits, const Likeliest &to, int rows,
+                 cudaStream_t stream) const override {
+    const dim3 blocks(likeliestParts(cell.classes), blocksFor(rows, MMA_ROWS));
+    launch(mmaLikeliest<Number>, blocks, MMA_THREADS, partialBytes(PRODUCT_TILES), stream, low,
+           reinterpret_cast<const uint4 *>(weights.packedHead.get()), const_cast<const float *>(weights.headBias.get()), logits, rows,
+           cell.classes, paddedTo<Number>(cell.hidden), to);
+    return true;
   }
 
   void step(const Cell &cell, const Weights &weights, const Step &step, const void *low, void *nextLow, cudaStream_t stream) const override {
@@ -133,7 +156,7 @@ class MmaArithmetic final : public Arithmetic {
 
   static void product(const void *rows, const Array<unsigned char> &weights, const Array<float> &bias, float *out, int count, int width,
                       int depth, cudaStream_t stream) {
-    launch(mmaProduct<Number>, dim3(blocksFor(width, 32), blocksFor(count, MMA_ROWS)), MMA_THREADS, partialBytes(4), stream, rows,
+    launch(mmaProduct<Number>, dim3(blocksFor(width, PRODUCT_COLUMNS), blocksFor(count, MMA_ROWS)), MMA_THREADS, partialBytes(PRODUCT_TILES), stream, rows,
            reinterpret_cast<const uint4 *>(weights.get()), const_cast<const float *>(bias.get()), out, count, width, paddedTo<Number>(depth));
   }
 

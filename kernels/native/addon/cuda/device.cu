@@ -54,7 +54,13 @@ class Cuda final : public Device {
     input_ = Array<float>(rows * room_.inputs);
     lowInput_ = Array<unsigned char>(rows * arithmetic_->lowBytes(room_.inputs));
     fromInput_ = Array<float>(rows * room_.gates * model.hidden);
-    for (const Cell &cell : model.cells) logits_.push_back(Array<float>(rows * cell.classes));
+    size_t parts = 0;
+    for (const Cell &cell : model.cells) {
+      logits_.push_back(Array<float>(rows * cell.classes));
+      parts = std::max<size_t>(parts, arithmetic_->likeliestParts(cell.classes));
+    }
+    found_ = Array<Choice>(rows * parts);
+    headsArrived_ = Array<unsigned>(rows);
     tokens_ = Array<int>(rows);
     chosen_ = Array<int>(rows);
     places_ = Array<int>(3 * rows);
@@ -149,7 +155,9 @@ class Cuda final : public Device {
     for (Array<int> *array : {&tokens_, &chosen_, &places_}) *array = Array<int>();
     for (Array<unsigned char> *array : {&low_, &nextLow_, &lowInput_}) *array = Array<unsigned char>();
     deviceDraws_ = Array<Draw>();
+    found_ = Array<Choice>();
     arrived_ = Array<unsigned>();
+    headsArrived_ = Array<unsigned>();
   }
 
  private:
@@ -163,7 +171,7 @@ class Cuda final : public Device {
     cudaGraphExec_t graph = nullptr;
   };
   /** What a task's sequence depends on. */
-  using Key = std::array<size_t, 9>;
+  using Key = std::array<size_t, 10>;
   static constexpr size_t MOST_GRAPHS = 512;
 
   static Room roomOf(const Model &model) {
@@ -206,7 +214,7 @@ class Cuda final : public Device {
     const auto address = [](const void *at) { return reinterpret_cast<size_t>(at); };
     const Key key = {static_cast<size_t>(task.cell), static_cast<size_t>(task.rows), static_cast<size_t>(task.steps),
                      address(places.input), address(places.h), address(places.c), address(places.logits), address(places.token),
-                     task.draws != nullptr};
+                     task.draws != nullptr, task.keepsLogits};
     const auto found = graphs_.find(key);
     Repeated *repeated = found != graphs_.end() ? &found->second : graphs_.size() < MOST_GRAPHS ? &graphs_[key] : nullptr;
     // What comes once is not worth a graph.
@@ -246,8 +254,12 @@ class Cuda final : public Device {
     }
     if (cell.writes) scatterLast(rows, task.steps);
     if (cell.classes > 0 && (places.logits || places.token)) {
-      arithmetic_->head(cell, weights, nextH_.get(), nextLow_.get(), logits_[task.cell].get(), all, stream_);
-      if (places.token) choose(task, cell);
+      float *logits = logits_[task.cell].get();
+      const bool isLikeliest = places.token && !task.draws;
+      if (!isLikeliest || !likeliest(task, cell, weights, places.logits || task.keepsLogits ? logits : nullptr)) {
+        arithmetic_->head(cell, weights, nextH_.get(), nextLow_.get(), logits, all, stream_);
+        if (places.token) choose(task, cell);
+      }
     }
     check(cudaGetLastError(), "launch");
     copy(places.h, nextH_.get(), static_cast<size_t>(all) * hidden, cudaMemcpyDeviceToHost);
@@ -313,6 +325,11 @@ class Cuda final : public Device {
     launch(scatter, dim3(rows), THREADS, 0, stream_, task);
   }
 
+  bool likeliest(const Task &task, const Cell &cell, const Weights &weights, float *logits) {
+    const Likeliest to = {found_.get(), headsArrived_.get(), chosen_.get()};
+    return arithmetic_->likeliest(cell, weights, nextH_.get(), nextLow_.get(), logits, to, task.rows * task.steps, stream_);
+  }
+
   void choose(const Task &task, const Cell &cell) {
     const Draw *draws = task.draws ? deviceDraws_.get() : nullptr;
     const size_t first = task.draws ? static_cast<size_t>(task.steps - 1) * task.rows : 0;
@@ -347,7 +364,9 @@ class Cuda final : public Device {
   /** `places_`: slots that are read, then those that are written. */
   Array<int> tokens_, chosen_, places_;
   Array<Draw> deviceDraws_;
-  Array<unsigned> arrived_;
+  /** By row and block of a head. */
+  Array<Choice> found_;
+  Array<unsigned> arrived_, headsArrived_;
   /** As `places_`, on the host. */
   Pinned<int> staged_;
   Pinned<Draw> draws_;

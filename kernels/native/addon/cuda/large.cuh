@@ -81,6 +81,12 @@ class LargeArithmetic final : public Arithmetic {
     few_->head(cell, weights, h, low, out, rows, stream);
   }
 
+  int likeliestParts(int classes) const override { return few_->likeliestParts(classes); }
+  bool likeliest(const Cell &cell, const Weights &weights, const float *h, const void *low, float *logits, const Likeliest &to, int rows,
+                 cudaStream_t stream) const override {
+    return rows < fromRows_ && few_->likeliest(cell, weights, h, low, logits, to, rows, stream);
+  }
+
   void step(const Cell &cell, const Weights &weights, const Step &step, const void *low, void *nextLow, cudaStream_t stream) const override {
     if (cell.reads == 0 || step.rows < fromRows_ || !multiplyStates(cell, weights, step, IS_LOW ? low : step.h, stream)) {
       return few_->step(cell, weights, step, low, nextLow, stream);
