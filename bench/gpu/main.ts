@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { type DeviceChoice, type Numbers, nativeStatus } from "../../kernels/native/load.ts";
+import { type DeviceChoice, type Numbers, nativeFor, nativeStatus } from "../../kernels/native/load.ts";
 import { tokenCell } from "../../src/bench/synthetic.ts";
 import { lengthsOf, parseLengths } from "../../src/load/lengths.ts";
 import { checkNumbers } from "./check.ts";
@@ -12,6 +12,9 @@ import { offer } from "./offered.ts";
 import type { Setting } from "./setting.ts";
 import { stepTime } from "./step-time.ts";
 import { torchResult } from "./torch-result.ts";
+
+/** Of a launch, so that the launch itself counts for little. */
+const BARRIERS = 2000;
 
 const program = new Command("bench:gpu")
   .description(
@@ -78,6 +81,14 @@ console.log(
   `states after 64 steps are off by ${off.toExponential(1)}${choice.library ? "" : "; rows get the same bits alone and in company"}`,
 );
 
+// As many blocks as a step of several in one launch has: one for 8 units.
+const blocks = Math.ceil(options.hidden / 8);
+const barrierUs = isOnGpu ? nativeFor(choice).barrier(0, blocks, BARRIERS) : null;
+if (barrierUs !== null)
+  console.log(
+    `an empty barrier between ${blocks} blocks: ${barrierUs.toFixed(2)} us, the least that a step takes`,
+  );
+
 const steps = [];
 for (const rows of options.batches) {
   const found = await stepTime(choice, options.hidden, rows, options.seconds);
@@ -141,7 +152,15 @@ const file = join(
   options.out,
   `${isOnGpu ? "gpu" : "no-gpu"}-${device}-${options.numbers}${libraryRows === undefined ? "" : "-library"}.json`,
 );
-const report = { measuredOnGpu: isOnGpu, when: new Date().toISOString(), machine, options, off, steps };
+const report = {
+  measuredOnGpu: isOnGpu,
+  when: new Date().toISOString(),
+  machine,
+  options,
+  off,
+  barrierUs,
+  steps,
+};
 writeFileSync(
   file,
   `${JSON.stringify({ ...report, saturated, peakPerSecond, own, torch, equal }, withoutPaths, 2)}\n`,

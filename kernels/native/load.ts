@@ -6,6 +6,8 @@ import { Fault } from "../../src/core/faults.ts";
 /** The addon in `addon/`. Every function but `status` throws an `Error` where the device fails. */
 export interface Native {
   status(): Omit<NativeStatus, "message">;
+  /** Microseconds of a barrier between `blocks` blocks of a GPU that exchange nothing, by launches of `times`. */
+  barrier(card: number, blocks: number, times: number): number;
   /** `productLibrary` is the version of cuBLASLt where that multiplies many rows, else 0. */
   open(spec: DeviceSpec): {
     readonly handle: Handle;

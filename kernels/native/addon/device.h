@@ -209,6 +209,8 @@ struct CudaStatus {
 };
 
 CudaStatus cudaStatus();
+/** Microseconds of a barrier between `blocks` blocks, by launches of `times` of them. Throws DeviceError where they have no room at once. */
+double cudaBarrierUs(int card, int blocks, int times);
 std::unique_ptr<Device> openCuda(const Model& model, const CudaChoice& choice);
 /** Bits of the widest vectors of this processor that the CPU device can use, 512 or 256; 0 where there are none. */
 int cpuVectorBits();

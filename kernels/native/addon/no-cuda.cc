@@ -10,6 +10,8 @@ CudaStatus cudaStatus() {
   return status;
 }
 
+double cudaBarrierUs(int, int, int) { throw DeviceError("the addon was built without nvcc"); }
+
 std::unique_ptr<Device> openCuda(const Model&, const CudaChoice&) { throw DeviceError("the addon was built without nvcc"); }
 
 }  // namespace cellbatch

@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 
+#include "barrier.cuh"
 #include "large.cuh"
 
 namespace cellbatch {
@@ -407,6 +408,8 @@ CudaStatus cudaStatus() {
   }
   return status;
 }
+
+double cudaBarrierUs(int card, int blocks, int times) { return barrierUs(card, blocks, times); }
 
 std::unique_ptr<Device> openCuda(const Model &model, const CudaChoice &choice) {
   return std::make_unique<Cuda>(model, choice);
