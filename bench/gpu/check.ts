@@ -20,8 +20,12 @@ export async function checkNumbers(choice: DeviceChoice): Promise<number> {
     const few = ROWS / 2;
     const open = (of: DeviceChoice, rows: number) =>
       createNativeKernel({ ...of, maxBatch: 8 * rows })([{ ...cell, outputs: [] }]);
+    const kernel = await open(choice, ROWS);
+    // What is asked for is measured, or nothing.
+    if (choice.library && !kernel.name.endsWith("/cublasLt"))
+      throw new Error("there is no cuBLASLt for this version of CUDA: name its folder in LD_LIBRARY_PATH");
     const exact = await statesOf(await open({ device: "reference" }, ROWS), 0, ROWS, 8);
-    const together = await statesOf(await open(choice, ROWS), 0, ROWS, 8);
+    const together = await statesOf(kernel, 0, ROWS, 8);
     const off = norm(together.map((value, i) => value - exact[i]!)) / norm(exact);
     const bound = BOUNDS[choice.numbers ?? "fp32"];
     if (!(off <= bound)) throw new Error(`${cell.name}: states are off by ${off}, more than ${bound}`);
