@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { type DeviceChoice, type Numbers, nativeStatus } from "../../kernels/native/load.ts";
+import { type DeviceChoice, type Numbers, nativeFor, nativeStatus } from "../../kernels/native/load.ts";
 import { tokenCell } from "../../src/bench/synthetic.ts";
 import { lengthsOf, parseLengths } from "../../src/load/lengths.ts";
 import { checkNumbers } from "./check.ts";
@@ -12,6 +12,9 @@ import { offer } from "./offered.ts";
 import type { Setting } from "./setting.ts";
 import { stepTime } from "./step-time.ts";
 import { torchResult } from "./torch-result.ts";
+
+/** Of a launch, so that the launch itself counts for little. */
+const BARRIERS = 2000;
 
 const program = new Command("bench:gpu")
   .description(
@@ -27,6 +30,11 @@ const program = new Command("bench:gpu")
       .choices(["fp32", "tf32", "bf16"])
       .default("fp32"),
   )
+  .option(
+    "--library-rows <count>",
+    "products of this many rows and more by cuBLASLt; none by default",
+    number,
+  )
   .option("--hidden <count>", "units of the LSTM", number, 1024)
   .option("--batches <numbers>", "rows whose step is measured", numbers, [1, 16, 64, 256, 512])
   .option("--rows <count>", "rows that run at a time when requests are served", number, 256)
@@ -40,6 +48,7 @@ const program = new Command("bench:gpu")
 const options = program.opts<{
   device: "auto" | DeviceChoice["device"];
   numbers: Numbers;
+  libraryRows?: number;
   hidden: number;
   batches: number[];
   rows: number;
@@ -55,7 +64,13 @@ const status = nativeStatus();
 const device = options.device !== "auto" ? options.device : status.reason === "ok" ? "cuda" : "cpu";
 if (device !== "cuda" && device !== "emulated" && options.numbers !== "fp32")
   program.error(`device '${device}' has no '${options.numbers}'`);
-const choice: DeviceChoice = { device, numbers: options.numbers };
+const { libraryRows } = options;
+if (device !== "cuda" && libraryRows !== undefined) program.error(`device '${device}' has no cuBLASLt`);
+const choice: DeviceChoice = {
+  device,
+  numbers: options.numbers,
+  ...(libraryRows === undefined ? {} : { library: { fromRows: libraryRows } }),
+};
 const isOnGpu = device === "cuda";
 const lengths = lengthsOf(parseLengths(options.lengths), 2000, 1);
 console.log(`device ${device}, ${options.numbers}, h=${options.hidden}; GPU: ${status.message}`);
@@ -63,8 +78,16 @@ if (!isOnGpu) console.log("NOTE: nothing below was measured on a GPU.");
 
 const off = await checkNumbers(choice);
 console.log(
-  `states after 64 steps are off by ${off.toExponential(1)}; rows get the same bits alone and in company`,
+  `states after 64 steps are off by ${off.toExponential(1)}${choice.library ? "" : "; rows get the same bits alone and in company"}`,
 );
+
+// As many blocks as a step of several in one launch has: one for 8 units.
+const blocks = Math.ceil(options.hidden / 8);
+const barrierUs = isOnGpu ? nativeFor(choice).barrier(0, blocks, BARRIERS) : null;
+if (barrierUs !== null)
+  console.log(
+    `an empty barrier between ${blocks} blocks: ${barrierUs.toFixed(2)} us, the least that a step takes`,
+  );
 
 const steps = [];
 for (const rows of options.batches) {
@@ -125,8 +148,19 @@ const machine = {
   driver: status.driver,
   runtime: status.runtime,
 };
-const file = join(options.out, `${isOnGpu ? "gpu" : "no-gpu"}-${device}-${options.numbers}.json`);
-const report = { measuredOnGpu: isOnGpu, when: new Date().toISOString(), machine, options, off, steps };
+const file = join(
+  options.out,
+  `${isOnGpu ? "gpu" : "no-gpu"}-${device}-${options.numbers}${libraryRows === undefined ? "" : "-library"}.json`,
+);
+const report = {
+  measuredOnGpu: isOnGpu,
+  when: new Date().toISOString(),
+  machine,
+  options,
+  off,
+  barrierUs,
+  steps,
+};
 writeFileSync(
   file,
   `${JSON.stringify({ ...report, saturated, peakPerSecond, own, torch, equal }, withoutPaths, 2)}\n`,

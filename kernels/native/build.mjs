@@ -20,7 +20,7 @@ if (options.help) {
 
   --nvcc <path>     CUDA compiler (default: nvcc on the PATH)
   --without-cuda    CPU only
-  --emulated        beside it, for tests: the CUDA kernels, thread by thread on the processor
+  --emulated        beside it, for tests: the CUDA kernels, thread by thread on the processor, and what stands in for cuBLASLt
   --prebuild        write to prebuilds/, which goes into the package, instead of build/native/`);
   process.exit(0);
 }
@@ -34,6 +34,7 @@ const addon = fileURLToPath(new URL("addon", import.meta.url));
 const folder = resolve(root, options.prebuild ? "prebuilds" : "build/native", `${process.platform}-${process.arch}`);
 const file = resolve(folder, "cellbatch.node");
 const emulatedFile = resolve(folder, "cellbatch-emulated.node");
+const emulatedLibrary = resolve(folder, "libcublasLt-emulated.so");
 // Next to the program that runs this, as Node's own releases have them.
 const headers = resolve(process.execPath, "../../include/node");
 const common = [`-I${headers}`, "-std=c++17", "-O3", "-shared", "-DNODE_GYP_MODULE_NAME=cellbatch"];
@@ -64,6 +65,11 @@ if (options.emulated) {
     ...[resolve(emulator, "emulator.cc"), "-x", "c++", resolve(addon, "cuda/device.cu")],
   ]);
   console.log(`Built ${emulatedFile}`);
+  compile("c++", [
+    ...["-std=c++17", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", `-I${emulator}`],
+    ...["-o", emulatedLibrary, resolve(emulator, "cublas-lt.cc")],
+  ]);
+  console.log(`Built ${emulatedLibrary}`);
 }
 
 function run(command, args) {

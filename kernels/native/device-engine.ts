@@ -23,7 +23,7 @@ export type Ended = (slot: number, reason: number, tokens: number, begin: number
  * An engine on a device: it is given commands and numbers of steps, and runs them by itself. Which request joins when a row is
  * free, and when one has ended, is decided there; nothing is done here per step or per row. In each step every row of every cell
  * takes one step, and requests join in the order of their commands. What a request gives is the same bits whatever runs beside
- * it and however steps are submitted.
+ * it and however steps are submitted, but where `library` multiplies.
  */
 export class DeviceEngine {
   /** Commands of the next submission. */

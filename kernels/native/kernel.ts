@@ -18,7 +18,7 @@ export interface NativeOptions extends DeviceChoice {
 export function createNativeKernel(options: NativeOptions): KernelFactory {
   return async (cells) => {
     const kernel = new NativeKernel(nativeFor(options), cells, options);
-    kernel.rowsAreIndependent = await rowsAreIndependent(kernel);
+    kernel.rowsAreIndependent = !kernel.hasLibrary && (await rowsAreIndependent(kernel));
     return kernel;
   };
 }
@@ -29,6 +29,8 @@ class NativeKernel implements Kernel {
   readonly tolerance: number;
   readonly maxBatch: number;
   rowsAreIndependent = false;
+  /** Whether a library multiplies many rows. */
+  readonly hasLibrary: boolean;
   readonly #native: Native;
   readonly #handle: Handle;
   readonly #hidden: number;
@@ -48,7 +50,6 @@ class NativeKernel implements Kernel {
         `cell '${refused.name}' is of kind '${refused.body.kind}', which the native kernel cannot compute: serve it with the onnx kernel`,
       );
     }
-    this.name = numbers === "fp32" ? `native/${device}` : `native/${device}/${numbers}`;
     this.tolerance = TOLERANCES[numbers];
     this.cells = cells;
     this.maxBatch = maxBatch;
@@ -57,13 +58,20 @@ class NativeKernel implements Kernel {
     this.#hidden = layout[0]!.size;
     this.#hasC = layout.length === 2;
     const converted = cells.map(nativeCell);
-    const { handle, places } = native.open({
+    const { handle, places, productLibrary } = native.open({
       ...deviceSpec(options),
       hidden: this.#hidden,
       maxBatch,
       cells: converted,
     });
     this.#handle = handle;
+    this.hasLibrary = productLibrary > 0;
+    this.name = [
+      "native",
+      device,
+      ...(numbers === "fp32" ? [] : [numbers]),
+      ...(this.hasLibrary ? ["cublasLt"] : []),
+    ].join("/");
     this.#fixedBytes = bytesOf(converted) + bytesOf(places);
     this.#inputs = places.map(({ input }, cell) =>
       cells[cell]!.inputs.map(({ dtype }) =>

@@ -6,7 +6,14 @@ import { Fault } from "../../src/core/faults.ts";
 /** The addon in `addon/`. Every function but `status` throws an `Error` where the device fails. */
 export interface Native {
   status(): Omit<NativeStatus, "message">;
-  open(spec: DeviceSpec): { readonly handle: Handle; readonly places: readonly CellPlaces[] };
+  /** Microseconds of a barrier between `blocks` blocks of a GPU that exchange nothing, by launches of `times`. */
+  barrier(card: number, blocks: number, times: number): number;
+  /** `productLibrary` is the version of cuBLASLt where that multiplies many rows, else 0. */
+  open(spec: DeviceSpec): {
+    readonly handle: Handle;
+    readonly places: readonly CellPlaces[];
+    readonly productLibrary: number;
+  };
   reserve(handle: Handle, slots: number): void;
   run(handle: Handle, cell: number, rows: number, steps: number, reads: Int32Array, writes: Int32Array): void;
   clear(handle: Handle, slot: number): void;
@@ -64,8 +71,20 @@ export interface DeviceChoice {
   readonly numbers?: Numbers;
   /** Number of the GPU. @default 0 */
   readonly card?: number;
+  /**
+   * Of a GPU: products that NVIDIA's cuBLASLt takes, where that is there; else, and by default, all are our own. Its sums depend on
+   * how many rows there are: a row no longer gets the same bits alone and in company.
+   */
+  readonly library?: ProductLibrary;
   /** Of the CPU: 512 or 256. @default the widest that there are */
   readonly vectorBits?: 256 | 512;
+}
+
+export interface ProductLibrary {
+  /** Rows of a product, those of all steps where it multiplies their inputs at once; 1 or more. */
+  readonly fromRows: number;
+  /** Name or path, looked for as the system does. @default "libcublasLt.so." and the CUDA version of the addon */
+  readonly file?: string;
 }
 
 export type Numbers = "fp32" | "tf32" | "bf16";
@@ -76,6 +95,9 @@ export interface DeviceSpec {
   readonly card: number;
   /** As `Numbers` in `addon/device.h`. */
   readonly numbers: number;
+  /** 0 for no library; its file is empty for the usual one. */
+  readonly libraryRows: number;
+  readonly library: string;
   /** Of the CPU: 512 or 256, 0 for the widest that there are. */
   readonly vectorBits: number;
   readonly hidden: number;
@@ -172,6 +194,11 @@ export function loadEmulated(): Native | undefined {
   return find("cellbatch-emulated").native;
 }
 
+/** The library that stands in for cuBLASLt where the GPU is emulated. Undefined where it was not built. */
+export function emulatedLibrary(): string | undefined {
+  return filesOf("libcublasLt-emulated.so").find(existsSync);
+}
+
 /** The addon, for a device that is there; else throws MODEL_NOT_READY with what to do. */
 export function nativeFor({ device, vectorBits: wanted }: DeviceChoice): Native {
   if (device === "emulated") {
@@ -220,10 +247,8 @@ export function adviceFor({ reason, detail, driver, runtime, cards }: Omit<Nativ
 }
 
 function find(addon: string): { readonly native?: Native; readonly why: string } {
-  const name = `${process.platform}-${process.arch}/${addon}.node`;
-  let why = `there is no file ${name}`;
-  for (const place of PLACES) {
-    const file = fileURLToPath(new URL(`${place}/${name}`, import.meta.url));
+  let why = `there is no file ${process.platform}-${process.arch}/${addon}.node`;
+  for (const file of filesOf(`${addon}.node`)) {
     if (!existsSync(file)) continue;
     try {
       return { native: createRequire(import.meta.url)(file) as Native, why: "" };
@@ -234,13 +259,20 @@ function find(addon: string): { readonly native?: Native; readonly why: string }
   return { why };
 }
 
+function filesOf(name: string): string[] {
+  const inPlace = `${process.platform}-${process.arch}/${name}`;
+  return PLACES.map((place) => fileURLToPath(new URL(`${place}/${inPlace}`, import.meta.url)));
+}
+
 /** The choice as the addon has it. */
-export function deviceSpec({ device, card = 0, vectorBits, numbers = "fp32" }: DeviceChoice) {
+export function deviceSpec({ device, card = 0, vectorBits, numbers = "fp32", library }: DeviceChoice) {
   return {
     device: device === "emulated" ? "cuda" : device,
     card,
     vectorBits: vectorBits ?? 0,
     numbers: ["fp32", "tf32", "bf16"].indexOf(numbers),
+    libraryRows: library?.fromRows ?? 0,
+    library: library?.file ?? "",
   } as const;
 }
 

@@ -63,6 +63,11 @@ addRepositoryOptions(program.command("serve"))
       .default("cpu"),
   )
   .addOption(
+    new Option("--numbers <kind>", "what a GPU multiplies; 'tf32' and 'bf16' need one that '--device' names")
+      .choices(["fp32", "tf32", "bf16"])
+      .default("fp32"),
+  )
+  .addOption(
     repeated(
       "--provider <name>",
       "execution provider of ONNX Runtime; may be repeated, in order; cpu by default",

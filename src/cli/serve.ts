@@ -25,6 +25,7 @@ export interface ServeOptions extends RepositoryOptions, AccessOptions {
   readonly engines?: number;
   readonly threads: number;
   readonly device: "auto" | "cuda" | "cpu";
+  readonly numbers: "fp32" | "tf32" | "bf16";
   readonly provider?: readonly string[];
   readonly kernel?: string;
   readonly maxBatch?: number;
@@ -41,7 +42,8 @@ export interface ServeOptions extends RepositoryOptions, AccessOptions {
 
 /** Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once. `version` is this program's. */
 export async function serve(options: ServeOptions, version: string): Promise<void> {
-  const { host, port, grpcPort, threads, device, provider, kernel, maxActive, policy, drainMs } = options;
+  const { host, port, grpcPort, threads, device, numbers, provider, kernel, maxActive, policy, drainMs } =
+    options;
   const log = pino({ level: options.logLevel }, pino.destination(2));
   checkRepositoryOptions(options);
   const started = performance.now();
@@ -60,6 +62,7 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
     models: paths,
     threads,
     device,
+    numbers,
     maxActive,
     policy,
     ...(memoryLimit === undefined ? {} : { memoryLimit }),

@@ -12,7 +12,7 @@ import type { Profile } from "../core/profile.ts";
 import { DecisionLog } from "./decision-log.ts";
 import { Engine } from "./engine.ts";
 import { GraphLane } from "./graph-lane.ts";
-import { type Device, kernelsFor } from "./kernels.ts";
+import { type Device, type KernelChoice, kernelsFor } from "./kernels.ts";
 import { thisMachine } from "./machine.ts";
 import { type LoadedModel, loadModel } from "./model.ts";
 import { RecordingFile } from "./recording-file.ts";
@@ -28,6 +28,8 @@ export interface EngineConfig {
   /** Execution providers of ONNX Runtime; its CPU provider where there are none. */
   readonly providers?: readonly string[];
   readonly device: Device;
+  /** See `KernelChoice`. */
+  readonly numbers?: KernelChoice["numbers"];
   /** See `KernelChoice`. */
   readonly kernel?: string | KernelFactory;
   /** By name of the model: what its cells cost here. @default they are measured */
@@ -71,10 +73,24 @@ export interface LoadingEngine {
 /** Makes an engine on the calling thread, with all models loaded and measured. */
 export async function loadEngine(
   sources: readonly NumberedSource[],
-  { policy, maxBatch, threads, providers, device, kernel: choice, profiles = {}, record }: EngineConfig,
+  {
+    policy,
+    maxBatch,
+    threads,
+    providers,
+    device,
+    numbers,
+    kernel: choice,
+    profiles = {},
+    record,
+  }: EngineConfig,
 ): Promise<LoadingEngine> {
   const session: SessionOptions = { threads, ...(providers ? { providers } : {}) };
-  const kernelOf = await kernelsFor({ device, session, ...(choice ? { kernel: choice } : {}) });
+  const kernelOf = await kernelsFor({
+    ...{ device, session },
+    ...(numbers === undefined ? {} : { numbers }),
+    ...(choice ? { kernel: choice } : {}),
+  });
   const log = record === undefined ? undefined : logTo(record, policy);
   const settings = { models: [], policy: policies[policy], clock: wallClock };
   const engine = new Engine(log ? { ...settings, log } : settings);

@@ -40,6 +40,11 @@ export interface RuntimeSettings {
    * none; `auto` falls back to the CPU. Other models stay on the CPU. @default "cpu"
    */
   readonly device?: EngineConfig["device"];
+  /**
+   * What a GPU multiplies: `tf32` and `bf16` on its tensor cores, off by some 1e-3 and 1e-2 of a state; sums and states are float32
+   * with all of them. Throws INVALID_REQUEST for others than `fp32` where no GPU runs the cells. @default "fp32"
+   */
+  readonly numbers?: EngineConfig["numbers"];
   /** Runs one engine on this thread, for scripts and tests; every step then blocks the event loop. @default false */
   readonly inline?: boolean;
   /** Most rows of one task. @default where the measured rate reaches 97 % of its best */
@@ -110,6 +115,7 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
     device,
     profiles,
     ...(maxBatch === undefined ? {} : { maxBatch }),
+    ...(settings.numbers === undefined ? {} : { numbers: settings.numbers }),
     ...(providers === undefined ? {} : { providers }),
     ...(record === undefined ? {} : { record }),
     ...(kernel === undefined

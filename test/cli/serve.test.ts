@@ -51,6 +51,14 @@ describe("cellbatch serve", () => {
     expect(port).toBeGreaterThan(0);
   });
 
+  it("refuses --numbers of a GPU on the CPU, and says which and why", async () => {
+    const refused = await run("serve", "--port", "0", "--numbers", "bf16").catch((error) => error);
+    expect(refused.code).not.toBe(0);
+    expect(refused.stderr).toContain(
+      "numbers 'bf16' are multiplied by the CUDA kernel alone, and the device is 'cpu'",
+    );
+  });
+
   it("answers everything it accepted when SIGTERM comes under load, hands back sessions, and ends with 0", async () => {
     const { port, text, ended } = await serve();
     const client = await TestClient.open(port);

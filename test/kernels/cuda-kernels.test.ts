@@ -2,7 +2,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import type { Kernel } from "../../kernels/kernel.ts";
 import { DeviceEngine } from "../../kernels/native/device-engine.ts";
 import { createNativeKernel } from "../../kernels/native/kernel.ts";
-import { loadEmulated, type Numbers, nativeStatus } from "../../kernels/native/load.ts";
+import { loadEmulated, type Numbers, nativeFor, nativeStatus } from "../../kernels/native/load.ts";
 import { ReferenceKernel } from "../../kernels/reference/reference.ts";
 import type { CellSpec } from "../../src/core/cell.ts";
 import { advance, sample, uniformOf } from "../../src/engine/sampling.ts";
@@ -110,6 +110,22 @@ describe.each(devices)("the CUDA kernels, device %s,", (device) => {
     expect(drawn).toHaveLength(count);
     expect(drawn).toEqual(expected);
     expect(new Set(drawn).size).toBeGreaterThan(10);
+  });
+});
+
+describe.each(devices)("an empty barrier, device %s,", (device) => {
+  const native = nativeFor({ device });
+
+  it("lets all blocks of a launch meet as often as they are told", () => {
+    // Whatever it takes: where a block does not come, this throws.
+    expect(native.barrier(0, 5, 7)).toSatisfy(Number.isFinite);
+  });
+
+  it("is refused where the arrivals cannot be counted", () => {
+    expect(() => native.barrier(0, 128, 1 << 24)).toThrow(
+      "16777216 barriers of 128 blocks cannot be counted",
+    );
+    expect(() => native.barrier(0, 0, 1)).toThrow("1 barriers of 0 blocks");
   });
 });
 

@@ -62,6 +62,35 @@ it("refuses several engines where ONNX Runtime crashes with two threads", async 
   });
 });
 
+it("refuses numbers of a GPU where no GPU computes, by name and with the reason", async () => {
+  const { reason, message } = nativeStatus();
+  const refusal = (numbers: string, why: string) => ({
+    code: "INVALID_REQUEST",
+    message: `numbers '${numbers}' are multiplied by the CUDA kernel alone, and ${why}; leave them out, or take 'fp32'`,
+  });
+  await expect(open({ numbers: "bf16" })).rejects.toMatchObject(refusal("bf16", "the device is 'cpu'"));
+  await expect(open({ numbers: "tf32", device: "auto", kernel: module })).rejects.toMatchObject(
+    refusal("tf32", "a kernel of your own was given"),
+  );
+  if (reason !== "ok") {
+    await expect(open({ numbers: "tf32", device: "auto" })).rejects.toMatchObject(refusal("tf32", message));
+    await expect(open({ numbers: "bf16", device: "cuda" })).rejects.toMatchObject({
+      code: "MODEL_NOT_READY",
+      message,
+    });
+  }
+  const told = await open({ numbers: "fp32", device: "auto" });
+  const plain = await open({});
+  expect(await told()).toEqual(await plain());
+});
+
+it.skipIf(nativeStatus().reason !== "ok")("writes with all numbers of a GPU", async () => {
+  for (const numbers of ["fp32", "tf32", "bf16"] as const) {
+    const texts = await (await open({ numbers, device: "cuda" }))();
+    expect(texts.every((text) => String(text).length > 0)).toBe(true);
+  }
+});
+
 it("runs on the execution providers that it is told", async () => {
   const told = await open({ providers: ["cpu"] });
   const onnx = await open({});

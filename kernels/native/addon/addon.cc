@@ -89,7 +89,20 @@ napi_value status(napi_env env, napi_callback_info info) {
   });
 }
 
-/** open({device, card, vectorBits, hidden, maxBatch, cells}) -> {handle, places: {input?, h?, c?, logits?, token?}[]} */
+/** barrier(card, blocks, times) -> microseconds of one */
+napi_value barrier(napi_env env, napi_callback_info info) {
+  return guarded<3>(env, info, [](const Values& js, napi_value* arguments) {
+    const int card = js.integer(arguments[0]), blocks = js.integer(arguments[1]), times = js.integer(arguments[2]);
+    if (blocks < 1 || times < 1 || times >= (1 << 30) / blocks) {
+      throw cellbatch::DeviceError(std::to_string(times) + " barriers of " + std::to_string(blocks) + " blocks cannot be counted");
+    }
+    napi_value result;
+    check(js.env, napi_create_double(js.env, cellbatch::cudaBarrierUs(card, blocks, times), &result));
+    return result;
+  });
+}
+
+/** open({device, card, numbers, libraryRows, library, vectorBits, hidden, maxBatch, cells}) -> {handle, productLibrary, places: {input?, h?, c?, logits?, token?}[]} */
 napi_value open(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, [](const Values& js, napi_value* arguments) {
     const napi_value spec = arguments[0];
@@ -121,6 +134,7 @@ napi_value open(napi_env env, napi_callback_info info) {
     }
     const napi_value result = js.object();
     js.set(result, "places", places);
+    js.set(result, "productLibrary", session->device->productLibrary());
     auto holder = std::make_unique<Shared>(session);
     napi_value handle;
     check(js.env, napi_create_external(js.env, session.get(), release, holder.get(), &handle));
@@ -224,7 +238,7 @@ napi_value initialise(napi_env env, napi_value exports) {
   try {
     const Values js{env};
     cellbatch::addFunctions(js, exports,
-                            {{"status", status}, {"open", open}, {"reserve", reserve}, {"run", run}, {"clear", clear},
+                            {{"status", status}, {"barrier", barrier}, {"open", open}, {"reserve", reserve}, {"run", run}, {"clear", clear},
                              {"freeze", freeze}, {"read", read}, {"write", write}, {"close", close}});
     cellbatch::addProgramFunctions(js, exports);
     cellbatch::addEngineFunctions(js, exports);

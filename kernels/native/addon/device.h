@@ -55,6 +55,15 @@ struct Model {
 /** What a GPU's tensor cores multiply; sums, activations and states are float32 with all of them. */
 enum class Numbers : int32_t { Fp32, Tf32, Bf16 };
 
+struct CudaChoice {
+  int card = 0;
+  Numbers numbers = Numbers::Fp32;
+  /** Products of this many rows and more are left to cuBLASLt, where it is there; 0 for none. */
+  int libraryRows = 0;
+  /** Its file, or empty for that of this version of CUDA. */
+  std::string library;
+};
+
 /** How a row's token is drawn from its logits. */
 struct Draw {
   /** 0: the likeliest is taken. */
@@ -77,6 +86,8 @@ struct Task {
   const int32_t* writes = nullptr;
   /** By row, for devices that draw: of the last step, the only one that then gives tokens. Null where all are the likeliest. */
   const Draw* draws = nullptr;
+  /** Whether `readLogits` may be asked for afterwards, where they have no place. */
+  bool keepsLogits = false;
 };
 
 /** Memory that the host reads and writes, one place per cell. Null where the cell does not have it. */
@@ -109,6 +120,8 @@ class Device {
   virtual size_t freeze(int /*first*/, int /*count*/) { return 0; }
   /** Whether it heeds a task's `draws`, and answers `readLogits`: then logits need no place. */
   virtual bool drawsTokens() const { return false; }
+  /** Version of the library that multiplies many rows; 0 where there is none. */
+  virtual int productLibrary() const { return 0; }
   /** Logits of row `at`, counted as in `Places`, of a cell's last task that gave tokens; there once `settle` has returned. */
   virtual void readLogits(int /*cell*/, int /*at*/, float* /*to*/) { throw DeviceError("this device keeps no logits"); }
   /** `[h, c]` of a slot, each of `hidden` values, there once `settle` has returned; `c` may be null. */
@@ -196,7 +209,9 @@ struct CudaStatus {
 };
 
 CudaStatus cudaStatus();
-std::unique_ptr<Device> openCuda(const Model& model, int card, Numbers numbers);
+/** Microseconds of a barrier between `blocks` blocks, by launches of `times` of them. Throws DeviceError where they have no room at once. */
+double cudaBarrierUs(int card, int blocks, int times);
+std::unique_ptr<Device> openCuda(const Model& model, const CudaChoice& choice);
 /** Bits of the widest vectors of this processor that the CPU device can use, 512 or 256; 0 where there are none. */
 int cpuVectorBits();
 /** `vectorBits` 0 takes the widest. */

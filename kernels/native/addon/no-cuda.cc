@@ -10,6 +10,8 @@ CudaStatus cudaStatus() {
   return status;
 }
 
-std::unique_ptr<Device> openCuda(const Model&, int, Numbers) { throw DeviceError("the addon was built without nvcc"); }
+double cudaBarrierUs(int, int, int) { throw DeviceError("the addon was built without nvcc"); }
+
+std::unique_ptr<Device> openCuda(const Model&, const CudaChoice&) { throw DeviceError("the addon was built without nvcc"); }
 
 }  // namespace cellbatch

@@ -41,8 +41,9 @@ Opened openDevice(const Values& js, napi_value spec) {
     model.cells.push_back(readCell(js, cell, model.hidden));
   }
   const std::string device = js.text(js.property(spec, "device"));
-  const auto numbers = static_cast<Numbers>(js.integer(spec, "numbers"));
-  if (device == "cuda") opened.device = openCuda(model, js.integer(spec, "card"), numbers);
+  const CudaChoice choice = {js.integer(spec, "card"), static_cast<Numbers>(js.integer(spec, "numbers")),
+                             js.integer(spec, "libraryRows"), js.text(js.property(spec, "library"))};
+  if (device == "cuda") opened.device = openCuda(model, choice);
   else if (device == "cpu") opened.device = openCpu(model, js.integer(spec, "vectorBits"));
   else opened.device = openReference(model);
   return opened;

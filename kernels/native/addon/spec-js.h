@@ -11,7 +11,7 @@ struct Opened {
   std::unique_ptr<Device> device;
 };
 
-/** Reads `{device, card, vectorBits, hidden, maxBatch, cells}`. */
+/** Reads `{device, card, numbers, libraryRows, library, vectorBits, hidden, maxBatch, cells}`. */
 Opened openDevice(const Values& js, napi_value spec);
 
 }  // namespace cellbatch

@@ -1,8 +1,8 @@
 // Launches of a cell's products and steps, in float32 or on tensor cores.
 #pragma once
 
-#include "head.cuh"
 #include "launch.cuh"
+#include "likeliest.cuh"
 #include "weights.cuh"
 
 namespace cellbatch {
@@ -17,12 +17,19 @@ class Arithmetic {
   virtual size_t lowBytes(int values) const = 0;
   virtual void input(const Cell &cell, const Weights &weights, const float *x, void *low, float *out, int rows, cudaStream_t) const = 0;
   virtual void head(const Cell &cell, const Weights &weights, const float *h, void *low, float *out, int rows, cudaStream_t) const = 0;
+  /** Blocks that share a row in `likeliest`. */
+  virtual int likeliestParts(int classes) const = 0;
+  /** Logits, which may be null, and the likeliest tokens, if that is possible in one launch. */
+  virtual bool likeliest(const Cell &cell, const Weights &weights, const float *h, const void *low, float *logits, const Likeliest &to,
+                         int rows, cudaStream_t) const = 0;
   /** `low` and `nextLow`: the states in lower precision, read and written. */
   virtual void step(const Cell &cell, const Weights &weights, const Step &step, const void *low, void *nextLow, cudaStream_t) const = 0;
   /** Takes `steps` in one launch, if that is possible; `arrived` is for its use. */
   virtual bool steps(const Cell &, const Weights &, const Step &, const void *, void *, int, unsigned *, cudaStream_t) const {
     return false;
   }
+  /** Version of the library that takes products of many rows; 0 where none does. */
+  virtual int productLibrary() const { return 0; }
   /** Makes `low` of float32 states. */
   virtual void lowerStates(const float *, void *, int /*rows*/, int /*hidden*/, cudaStream_t) const {}
 };
@@ -48,6 +55,14 @@ class PlainArithmetic final : public Arithmetic {
   }
   void head(const Cell &cell, const Weights &weights, const float *h, void *, float *out, int rows, cudaStream_t stream) const override {
     product(h, weights.headWeights, weights.headBias, out, rows, cell.classes, cell.hidden, stream);
+  }
+  int likeliestParts(int classes) const override { return blocksFor(classes, WARPS); }
+  bool likeliest(const Cell &cell, const Weights &weights, const float *h, const void *, float *logits, const Likeliest &to, int rows,
+                 cudaStream_t stream) const override {
+    launch(denseLikeliest, dim3(likeliestParts(cell.classes), rows), WARPS * UNITS, 0, stream, h,
+           const_cast<const float *>(weights.headWeights.get()), const_cast<const float *>(weights.headBias.get()), logits, cell.classes,
+           cell.hidden, to);
+    return true;
   }
   void step(const Cell &cell, const Weights &weights, const Step &step, const void *, void *, cudaStream_t stream) const override {
     launchPlain(cell, weights, step, stream);
@@ -81,6 +96,16 @@ class MmaArithmetic final : public Arithmetic {
 
   void head(const Cell &cell, const Weights &weights, const float *, void *low, float *out, int rows, cudaStream_t stream) const override {
     product(low, weights.packedHead, weights.headBias, out, rows, cell.classes, cell.hidden, stream);
+  }
+
+  int likeliestParts(int classes) const override { return blocksFor(classes, PRODUCT_COLUMNS); }
+  bool likeliest(const Cell &cell, const Weights &weights, const float *, const void *low, float *logits, const Likeliest &to, int rows,
+                 cudaStream_t stream) const override {
+    const dim3 blocks(likeliestParts(cell.classes), blocksFor(rows, MMA_ROWS));
+    launch(mmaLikeliest<Number>, blocks, MMA_THREADS, partialBytes(PRODUCT_TILES), stream, low,
+           reinterpret_cast<const uint4 *>(weights.packedHead.get()), const_cast<const float *>(weights.headBias.get()), logits, rows,
+           cell.classes, paddedTo<Number>(cell.hidden), to);
+    return true;
   }
 
   void step(const Cell &cell, const Weights &weights, const Step &step, const void *low, void *nextLow, cudaStream_t stream) const override {
@@ -131,7 +156,7 @@ class MmaArithmetic final : public Arithmetic {
 
   static void product(const void *rows, const Array<unsigned char> &weights, const Array<float> &bias, float *out, int count, int width,
                       int depth, cudaStream_t stream) {
-    launch(mmaProduct<Number>, dim3(blocksFor(width, 32), blocksFor(count, MMA_ROWS)), MMA_THREADS, partialBytes(4), stream, rows,
+    launch(mmaProduct<Number>, dim3(blocksFor(width, PRODUCT_COLUMNS), blocksFor(count, MMA_ROWS)), MMA_THREADS, partialBytes(PRODUCT_TILES), stream, rows,
            reinterpret_cast<const uint4 *>(weights.get()), const_cast<const float *>(bias.get()), out, count, width, paddedTo<Number>(depth));
   }
 
@@ -154,13 +179,5 @@ class MmaArithmetic final : public Arithmetic {
   int processors_;
   size_t mostShared_;
 };
-
-inline std::unique_ptr<Arithmetic> arithmeticFor(Numbers numbers, int card) {
-  switch (numbers) {
-    case Numbers::Bf16: return std::make_unique<MmaArithmetic<Bf16>>(card);
-    case Numbers::Tf32: return std::make_unique<MmaArithmetic<Tf32>>(card);
-    default: return std::make_unique<PlainArithmetic>();
-  }
-}
 
 }  // namespace cellbatch

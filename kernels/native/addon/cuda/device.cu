@@ -4,46 +4,19 @@
 #include <array>
 #include <map>
 
-#include "arithmetic.cuh"
+#include "barrier.cuh"
+#include "large.cuh"
+#include "slots.cuh"
 
 namespace cellbatch {
 namespace {
-
-__global__ void gather(const float *h, const int *reads, float *rows, int hidden) {
-  const size_t from = static_cast<size_t>(reads[blockIdx.x]) * hidden;
-  for (int i = threadIdx.x; i < hidden; i += blockDim.x) rows[static_cast<size_t>(blockIdx.x) * hidden + i] = h[from + i];
-}
-
-/** A bias for each of the rows that have no input. */
-__global__ void repeat(const float *bias, float *rows, int width) {
-  for (int i = threadIdx.x; i < width; i += blockDim.x) rows[static_cast<size_t>(blockIdx.x) * width + i] = bias[i];
-}
-
-struct Scattered {
-  const float *nextH, *nextC;
-  const uint4 *nextLow;
-  float *h, *c;
-  uint4 *low;
-  const int *writes;
-  int hidden, words;
-};
-
-/** Rows to the slots that they are now the state of; a launch of its own, since rows may read what others write. */
-__global__ void scatter(const Scattered task) {
-  const size_t row = blockIdx.x, slot = task.writes[blockIdx.x];
-  for (int i = threadIdx.x; i < task.hidden; i += blockDim.x) {
-    task.h[slot * task.hidden + i] = task.nextH[row * task.hidden + i];
-    task.c[slot * task.hidden + i] = task.nextC[row * task.hidden + i];
-  }
-  for (int i = threadIdx.x; i < task.words; i += blockDim.x) task.low[slot * task.words + i] = task.nextLow[row * task.words + i];
-}
 
 constexpr int THREADS = 128;
 
 class Cuda final : public Device {
  public:
-  Cuda(const Model &model, int card, Numbers numbers)
-      : model_(model), card_(card), room_(roomOf(model)), arithmetic_((use(), arithmeticFor(numbers, card))),
+  Cuda(const Model &model, const CudaChoice &choice)
+      : model_(model), card_(choice.card), room_(roomOf(model)), arithmetic_((use(), arithmeticFor(choice, model))),
         lowState_(arithmetic_->lowBytes(model.hidden)), staged_(4 * room_.rows), draws_(room_.rows) {
     check(cudaStreamCreate(&stream_), "cudaStreamCreate");
     for (const Cell &cell : model.cells) weights_.push_back(arithmetic_->load(cell));
@@ -54,7 +27,13 @@ class Cuda final : public Device {
     input_ = Array<float>(rows * room_.inputs);
     lowInput_ = Array<unsigned char>(rows * arithmetic_->lowBytes(room_.inputs));
     fromInput_ = Array<float>(rows * room_.gates * model.hidden);
-    for (const Cell &cell : model.cells) logits_.push_back(Array<float>(rows * cell.classes));
+    size_t parts = 0;
+    for (const Cell &cell : model.cells) {
+      logits_.push_back(Array<float>(rows * cell.classes));
+      parts = std::max<size_t>(parts, arithmetic_->likeliestParts(cell.classes));
+    }
+    found_ = Array<Choice>(rows * parts);
+    headsArrived_ = Array<unsigned>(rows);
     tokens_ = Array<int>(rows);
     chosen_ = Array<int>(rows);
     places_ = Array<int>(3 * rows);
@@ -87,6 +66,7 @@ class Cuda final : public Device {
   }
 
   bool drawsTokens() const override { return true; }
+  int productLibrary() const override { return arithmetic_ ? arithmetic_->productLibrary() : 0; }
 
   void run(const Task &task, const Places &places) override {
     use();
@@ -141,13 +121,16 @@ class Cuda final : public Device {
     forgetGraphs();
     cudaStreamDestroy(stream_);
     stream_ = nullptr;
+    arithmetic_.reset();
     weights_.clear();
     logits_.clear();
     for (Array<float> *array : {&h_, &c_, &nextH_, &nextC_, &input_, &fromInput_}) *array = Array<float>();
     for (Array<int> *array : {&tokens_, &chosen_, &places_}) *array = Array<int>();
     for (Array<unsigned char> *array : {&low_, &nextLow_, &lowInput_}) *array = Array<unsigned char>();
     deviceDraws_ = Array<Draw>();
+    found_ = Array<Choice>();
     arrived_ = Array<unsigned>();
+    headsArrived_ = Array<unsigned>();
   }
 
  private:
@@ -161,7 +144,7 @@ class Cuda final : public Device {
     cudaGraphExec_t graph = nullptr;
   };
   /** What a task's sequence depends on. */
-  using Key = std::array<size_t, 9>;
+  using Key = std::array<size_t, 10>;
   static constexpr size_t MOST_GRAPHS = 512;
 
   static Room roomOf(const Model &model) {
@@ -204,7 +187,7 @@ class Cuda final : public Device {
     const auto address = [](const void *at) { return reinterpret_cast<size_t>(at); };
     const Key key = {static_cast<size_t>(task.cell), static_cast<size_t>(task.rows), static_cast<size_t>(task.steps),
                      address(places.input), address(places.h), address(places.c), address(places.logits), address(places.token),
-                     task.draws != nullptr};
+                     task.draws != nullptr, task.keepsLogits};
     const auto found = graphs_.find(key);
     Repeated *repeated = found != graphs_.end() ? &found->second : graphs_.size() < MOST_GRAPHS ? &graphs_[key] : nullptr;
     // What comes once is not worth a graph.
@@ -244,8 +227,12 @@ class Cuda final : public Device {
     }
     if (cell.writes) scatterLast(rows, task.steps);
     if (cell.classes > 0 && (places.logits || places.token)) {
-      arithmetic_->head(cell, weights, nextH_.get(), nextLow_.get(), logits_[task.cell].get(), all, stream_);
-      if (places.token) choose(task, cell);
+      float *logits = logits_[task.cell].get();
+      const bool isLikeliest = places.token && !task.draws;
+      if (!isLikeliest || !likeliest(task, cell, weights, places.logits || task.keepsLogits ? logits : nullptr)) {
+        arithmetic_->head(cell, weights, nextH_.get(), nextLow_.get(), logits, all, stream_);
+        if (places.token) choose(task, cell);
+      }
     }
     check(cudaGetLastError(), "launch");
     copy(places.h, nextH_.get(), static_cast<size_t>(all) * hidden, cudaMemcpyDeviceToHost);
@@ -311,6 +298,11 @@ class Cuda final : public Device {
     launch(scatter, dim3(rows), THREADS, 0, stream_, task);
   }
 
+  bool likeliest(const Task &task, const Cell &cell, const Weights &weights, float *logits) {
+    const Likeliest to = {found_.get(), headsArrived_.get(), chosen_.get()};
+    return arithmetic_->likeliest(cell, weights, nextH_.get(), nextLow_.get(), logits, to, task.rows * task.steps, stream_);
+  }
+
   void choose(const Task &task, const Cell &cell) {
     const Draw *draws = task.draws ? deviceDraws_.get() : nullptr;
     const size_t first = task.draws ? static_cast<size_t>(task.steps - 1) * task.rows : 0;
@@ -345,7 +337,9 @@ class Cuda final : public Device {
   /** `places_`: slots that are read, then those that are written. */
   Array<int> tokens_, chosen_, places_;
   Array<Draw> deviceDraws_;
-  Array<unsigned> arrived_;
+  /** By row and block of a head. */
+  Array<Choice> found_;
+  Array<unsigned> arrived_, headsArrived_;
   /** As `places_`, on the host. */
   Pinned<int> staged_;
   Pinned<Draw> draws_;
@@ -387,8 +381,10 @@ CudaStatus cudaStatus() {
   return status;
 }
 
-std::unique_ptr<Device> openCuda(const Model &model, int card, Numbers numbers) {
-  return std::make_unique<Cuda>(model, card, numbers);
+double cudaBarrierUs(int card, int blocks, int times) { return barrierUs(card, blocks, times); }
+
+std::unique_ptr<Device> openCuda(const Model &model, const CudaChoice &choice) {
+  return std::make_unique<Cuda>(model, choice);
 }
 
 }  // namespace cellbatch

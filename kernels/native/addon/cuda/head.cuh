@@ -5,16 +5,20 @@
 
 namespace cellbatch {
 
-/** `out[row][at] = bias[at] + weights[at] * x[row]` in float32: a warp per value, with a sum in a fixed order. */
+/** A row times a line of weights in float32, by a warp, with a sum in a fixed order; the first lane gets it. */
+__device__ __forceinline__ float denseValue(const float *row, const float *line, int depth) {
+  float sum = 0;
+  for (int k = threadIdx.x % UNITS; k < depth; k += UNITS) sum = fmaf(line[k], row[k], sum);
+  for (int step = UNITS / 2; step > 0; step /= 2) sum += __shfl_down_sync(0xffffffff, sum, step);
+  return sum;
+}
+
+/** `out[row][at] = bias[at] + weights[at] * x[row]`: a warp per value. */
 static __global__ void dense(const float *x, const float *weights, const float *bias, float *out, int width, int depth) {
   const int at = blockIdx.x * WARPS + threadIdx.x / UNITS;
   const int lane = threadIdx.x % UNITS;
   if (at >= width) return;
-  const float *line = weights + static_cast<size_t>(at) * depth;
-  const float *row = x + static_cast<size_t>(blockIdx.y) * depth;
-  float sum = 0;
-  for (int k = lane; k < depth; k += UNITS) sum = fmaf(line[k], row[k], sum);
-  for (int step = UNITS / 2; step > 0; step /= 2) sum += __shfl_down_sync(0xffffffff, sum, step);
+  const float sum = denseValue(x + static_cast<size_t>(blockIdx.y) * depth, weights + static_cast<size_t>(at) * depth, depth);
   if (lane == 0) out[static_cast<size_t>(blockIdx.y) * width + at] = sum + bias[at];
 }
 

@@ -168,25 +168,34 @@ __global__ void __launch_bounds__(MMA_THREADS) mmaSteps(MmaStep task) {
   }
 }
 
+constexpr int PRODUCT_TILES = 4;
+constexpr int PRODUCT_COLUMNS = 8 * PRODUCT_TILES;
+
+/** The 32 rows and 32 columns of this block of a product, for `totalOf`. */
+template <typename Number>
+__device__ __forceinline__ void multiplyTile(const void *rows, const uint4 *weights, int count, int padded, float (*partial)[32][4]) {
+  using Value = typename Number::Value;
+  const int firstRow = blockIdx.y * MMA_ROWS;
+  const size_t perBlock = static_cast<size_t>(PRODUCT_TILES) * (padded / Number::CHUNK) * 32;
+  float sum[PRODUCT_TILES][4] = {};
+  multiplyShare<Number, PRODUCT_TILES, 1>(sum, weights + blockIdx.x * perBlock, padded, [&](int row, int) -> const Value * {
+    return firstRow + row < count ? static_cast<const Value *>(rows) + static_cast<size_t>(firstRow + row) * padded : nullptr;
+  });
+  keepShare<PRODUCT_TILES>(partial, sum);
+  __syncthreads();
+}
+
 /** `out[row][column] = bias[column] + weights * row`, columns packed as they are. Blocks: columns / 32, rows / 32. */
 template <typename Number>
 __global__ void __launch_bounds__(MMA_THREADS)
     mmaProduct(const void *rows, const uint4 *weights, const float *bias, float *out, int count, int width, int padded) {
-  constexpr int TILES = 4;
-  using Value = typename Number::Value;
   const int firstRow = blockIdx.y * MMA_ROWS;
   auto *partial = static_cast<float(*)[32][4]>(sharedMemory());
-  const size_t perBlock = static_cast<size_t>(TILES) * (padded / Number::CHUNK) * 32;
-  float sum[TILES][4] = {};
-  multiplyShare<Number, TILES, 1>(sum, weights + blockIdx.x * perBlock, padded, [&](int row, int) -> const Value * {
-    return firstRow + row < count ? static_cast<const Value *>(rows) + static_cast<size_t>(firstRow + row) * padded : nullptr;
-  });
-  keepShare<TILES>(partial, sum);
-  __syncthreads();
-  for (int i = threadIdx.x; i < MMA_ROWS * 8 * TILES; i += MMA_THREADS) {
-    const int row = i / (8 * TILES), column = i % (8 * TILES), at = blockIdx.x * 8 * TILES + column;
+  multiplyTile<Number>(rows, weights, count, padded, partial);
+  for (int i = threadIdx.x; i < MMA_ROWS * PRODUCT_COLUMNS; i += MMA_THREADS) {
+    const int row = i / PRODUCT_COLUMNS, column = i % PRODUCT_COLUMNS, at = blockIdx.x * PRODUCT_COLUMNS + column;
     if (firstRow + row >= count || at >= width) continue;
-    out[static_cast<size_t>(firstRow + row) * width + at] = totalOf<TILES>(partial, row, column / 8, column % 8) + bias[at];
+    out[static_cast<size_t>(firstRow + row) * width + at] = totalOf<PRODUCT_TILES>(partial, row, column / 8, column % 8) + bias[at];
   }
 }
 

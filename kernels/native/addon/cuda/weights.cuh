@@ -9,6 +9,8 @@ namespace cellbatch {
 struct Weights {
   Array<float> table, inputWeights, bias, stateWeights, stateBias, headWeights, headBias;
   Array<unsigned char> packedState, packedInput, packedHead;
+  /** The same for cuBLASLt: by rows, each filled up with zeros. */
+  Array<unsigned char> wideState, wideInput, wideHead;
 };
 
 template <typename Value>

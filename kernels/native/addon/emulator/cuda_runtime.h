@@ -118,7 +118,10 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* instance, cudaGraph_t graph, u
 cudaError_t cudaGraphLaunch(cudaGraphExec_t instance, cudaStream_t stream);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t instance);
-void emulatedEnqueue(cudaStream_t stream, std::function<void()> work);
+/** Here, so that libraries of their own can. */
+inline void emulatedEnqueue(cudaStream_t stream, std::function<void()> work) {
+  (stream->captured ? *stream->captured : stream->work).push_back(std::move(work));
+}
 
 template <typename T>
 cudaError_t cudaMalloc(T** place, size_t bytes) {

@@ -165,6 +165,7 @@ void run(dim3 blocks, dim3 threads, size_t sharedBytes, bool areTogether, const 
   const size_t all = static_cast<size_t>(blocks.x) * blocks.y * blocks.z;
   const size_t atOnce = areTogether ? all : 1;
   while (m.fibers.size() < atOnce * perBlock) m.fibers.push_back(std::make_unique<Fiber>());
+  const size_t start = areTogether ? 0 : random() % all;
   std::vector<Block> alive(atOnce);
   for (size_t first = 0; first < all; first += atOnce) {
     for (size_t i = 0; i < atOnce; i++) {
@@ -174,7 +175,8 @@ void run(dim3 blocks, dim3 threads, size_t sharedBytes, bool areTogether, const 
       block.warps.assign((perBlock + WARP - 1) / WARP, Warp());
       block.barrier = Barrier();
       block.alive = perBlock;
-      const size_t at = first + i;
+      // Those that run one after the other begin anywhere.
+      const size_t at = (first + i + start) % all;
       const dim3 place(at % blocks.x, at / blocks.x % blocks.y, at / (blocks.x * blocks.y));
       for (int t = 0; t < perBlock; t++) {
         const dim3 thread(t % threads.x, t / threads.x % threads.y, t / (threads.x * threads.y));
@@ -257,10 +259,6 @@ cudaError_t cudaFreeHost(void* place) {
 cudaError_t cudaMemset(void* to, int value, size_t bytes) { return std::memset(to, value, bytes), cudaSuccess; }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
   return std::memcpy(to, from, bytes), cudaSuccess;
-}
-
-void emulatedEnqueue(cudaStream_t stream, std::function<void()> work) {
-  (stream->captured ? *stream->captured : stream->work).push_back(std::move(work));
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {

@@ -277,6 +277,7 @@ void Stepper::run(int cell, int steps) {
   task.steps = steps;
   task.reads = lane.reads.data();
   task.writes = lane.writes.data();
+  task.keepsLogits = needsLogits;
   Places places = lane.places;
   if (!needsLogits || device_.drawsTokens()) places.logits = nullptr;
   if (!generates && !(needsLogits && device_.drawsTokens())) places.token = nullptr;
