@@ -61,14 +61,15 @@ const BUCKET = 10;
 const ORDERS = ["fullest", "round-robin"] as const;
 const cellular = (model: SequenceModel): Subject => ({ kind: "sequences", model, arm: { arm: "cellular" } });
 const graph = (model: SequenceModel, arm: GraphArm): Subject => ({ kind: "sequences", model, arm });
-const secondsFor = ({ hidden }: SequenceModel) => (hidden >= 1024 ? 1.5 : 1);
+/** Of each measurement, or a little more. */
+const SECONDS = 1;
 
 /** The setting of whole-sequence batching with the highest peak, and that peak. A timeout changes nothing where a backlog waits. */
 function bestPeak(arms: Arms, model: SequenceModel, lengths: Lengths) {
   return arms.once(`peak ${JSON.stringify([model, lengths])}`, async () => {
     let best = { arm: graphArm(64, 0, "fullest"), rate: 0 };
     const consider = async (arm: GraphArm) => {
-      const question: Question = { ask: "peak", lengths, seconds: secondsFor(model) / 2 };
+      const question: Question = { ask: "peak", lengths, seconds: SECONDS / 2 };
       const { rate = 0 } = await arms.ask(graph(model, arm), question);
       if (rate > best.rate) best = { arm, rate };
     };
@@ -95,7 +96,7 @@ function peakOverGraph(key: string, least: number, model: SequenceModel, lengths
     least,
     async prepare(arms) {
       const { arm } = await bestPeak(arms, model, lengths);
-      const question: Question = { ask: "peak", lengths, seconds: secondsFor(model) };
+      const question: Question = { ask: "peak", lengths, seconds: SECONDS };
       return {
         ours: cellular(model),
         theirs: graph(model, arm),
@@ -122,7 +123,7 @@ function latencyUnderGraph(
     async prepare(arms) {
       const best = await bestPeak(arms, model, "wmt");
       const rate = share * best.rate;
-      const seconds = Math.max(2 * secondsFor(model), 200 / rate);
+      const seconds = Math.max(2 * SECONDS, 200 / rate);
       const question = (round: number): Question => ({
         ask: "latency",
         lengths: "wmt",
@@ -155,7 +156,7 @@ function overLimit(key: string, least: number, hidden: number): Goal {
     what: `cells per second at saturation over the bare kernel back to back with as many rows: LSTM h=${hidden}`,
     least,
     async prepare(arms) {
-      const question: Question = { ask: "peak", seconds: secondsFor(model) };
+      const question: Question = { ask: "peak", seconds: SECONDS };
       const { rows = 64 } = await arms.once(`rows ${hidden}`, () => arms.ask(cellular(model), question));
       return {
         ours: cellular(model),
@@ -179,7 +180,7 @@ function treesOver(key: string, least: number, peer: MergedTrees): Goal {
     prepare: async () => ({
       ours: { kind: "trees", hidden: 256, inFlight: 256 },
       theirs: { kind: "trees", hidden: 256, inFlight: 256, peer },
-      question: () => ({ ask: "peak", seconds: 1.5 }),
+      question: () => ({ ask: "peak", seconds: SECONDS }),
       ratio: (ours, theirs) => ours.rate! / theirs.rate!,
       peer: words,
     }),
@@ -193,7 +194,7 @@ const streams: Goal = {
   prepare: async () => ({
     ours: { kind: "streams", way: "pool", streams: 1000 },
     theirs: { kind: "streams", way: "shared", streams: 1000 },
-    question: () => ({ ask: "peak", seconds: 2 }),
+    question: () => ({ ask: "peak", seconds: 1.5 * SECONDS }),
     ratio: (ours, theirs) => ours.rate! / theirs.rate!,
     peer: "one session of onnxruntime-node, a state per stream",
   }),
