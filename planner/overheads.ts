@@ -29,17 +29,6 @@ export const typicalOverheads: Overheads = {
   idle: [],
 };
 
-/** A server that costs nothing besides its kernels. */
-export const noOverheads: Overheads = {
-  requestMs: 0,
-  taskMs: 0,
-  rowMs: 0,
-  publishMs: 0,
-  hopMs: 0,
-  sizeMs: 0,
-  idle: [],
-};
-
 /** Those of a profile, or `typicalOverheads` where it has none. */
 export function overheadsOf({ overheads }: { readonly overheads?: ProfileOverheads | undefined }): Overheads {
   if (!overheads) return typicalOverheads;

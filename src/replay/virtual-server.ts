@@ -1,6 +1,5 @@
-import { Heap } from "../../scheduler/heap.ts";
+import { Events } from "../../planner/events.ts";
 import type { PolicyName } from "../../scheduler/policy.ts";
-import { ManualClock } from "../core/clock.ts";
 import type { RecordedType } from "../core/recording.ts";
 import type { Tally } from "./figures.ts";
 import { RecordedTimes } from "./recorded-times.ts";
@@ -29,22 +28,15 @@ interface Place {
   alarmUs: number;
 }
 
-interface Event {
-  readonly atUs: number;
-  readonly order: number;
-  readonly act: () => void;
-}
-
 /** A server in virtual time: gives recorded requests to engines, and these the time that their batches take. */
 export class VirtualServer {
   readonly #whatIf: WhatIf;
   readonly #tally: Tally;
-  readonly #clock = new ManualClock();
-  readonly #events = new Heap<Event>((a, b) => a.atUs < b.atUs || (a.atUs === b.atUs && a.order < b.order));
+  /** Times are microseconds. */
+  readonly #events = new Events();
   readonly #places: readonly Place[];
   readonly #requests: VirtualRequest[] = [];
   readonly #wholes: VirtualWhole[] = [];
-  #scheduled = 0;
 
   constructor({ lives, policy }: SessionWork, whatIf: WhatIf, tally: Tally) {
     this.#whatIf = whatIf;
@@ -77,10 +69,7 @@ export class VirtualServer {
   }
 
   run(): void {
-    for (let event = this.#events.pop(); event; event = this.#events.pop()) {
-      this.#clock.set(event.atUs);
-      event.act();
-    }
+    this.#events.run();
     for (const { work, arrivalUs, lastUs, isEnded, wasRemoved } of this.#requests)
       if (!work.isSession) this.#tally.request({ arrivalUs, endUs: isEnded ? lastUs : -1, wasRemoved });
     for (const whole of this.#wholes) this.#tally.request(whole);
@@ -94,7 +83,7 @@ export class VirtualServer {
       timeoutMs: one.timeoutMs * 1000,
       maxBatch: maxBatch ?? one.maxBatch,
     }));
-    this.#at(atUs, () => {
+    this.#events.at(atUs, () => {
       for (const place of places) this.#give(place, () => place.engine.setBuffers({ ...change, buffers }));
     });
   }
@@ -102,7 +91,7 @@ export class VirtualServer {
   #expect(work: WorkRequest, arrivalUs: number, home: Place | undefined): void {
     const request = new VirtualRequest(work, arrivalUs);
     this.#requests.push(request);
-    this.#at(arrivalUs, () => {
+    this.#events.at(arrivalUs, () => {
       const place = home ?? this.#leastActive();
       const { engine } = place;
       for (const { afterUs, changes } of request.timed()) {
@@ -110,22 +99,22 @@ export class VirtualServer {
           if (!request.isEnded) engine.change(request, changes);
         };
         if (afterUs === 0) this.#give(place, act);
-        else this.#at(arrivalUs + afterUs, () => this.#give(place, act));
+        else this.#events.at(arrivalUs + afterUs, () => this.#give(place, act));
       }
       if (Number.isFinite(work.timeoutUs))
-        this.#at(arrivalUs + work.timeoutUs, () => this.#give(place, () => engine.expire(request)));
+        this.#events.at(arrivalUs + work.timeoutUs, () => this.#give(place, () => engine.expire(request)));
     });
   }
 
   #expectWhole(work: WholeRequest, arrivalUs: number, home: Place | undefined): void {
     const whole = { id: this.#wholes.length, work, arrivalUs, endUs: -1, wasRemoved: false };
     this.#wholes.push(whole);
-    this.#at(arrivalUs, () => {
+    this.#events.at(arrivalUs, () => {
       const place = home ?? this.#leastActive();
       this.#give(place, () => place.engine.wait(whole));
       const untilUs = Math.min(work.removedAfterUs, work.timeoutUs);
       if (Number.isFinite(untilUs))
-        this.#at(arrivalUs + untilUs, () => this.#give(place, () => place.engine.leave(whole)));
+        this.#events.at(arrivalUs + untilUs, () => this.#give(place, () => place.engine.leave(whole)));
     });
   }
 
@@ -135,29 +124,25 @@ export class VirtualServer {
     return this.#places.reduce((least, place) => (load(place) < load(least) ? place : least));
   }
 
-  #at(atUs: number, act: () => void): void {
-    this.#events.push({ atUs, order: this.#scheduled++, act });
-  }
-
   /** Lets an engine know of something, between two steps. */
   #give(place: Place, act: () => void): void {
     place.inbox.push(act);
     // All that comes at one time comes before the next step.
-    if (!place.isBusy) this.#at(this.#clock.now(), () => this.#step(place));
+    if (!place.isBusy) this.#events.at(this.#events.clock.now(), () => this.#step(place));
   }
 
   #step(place: Place): void {
     if (place.isBusy) return;
     for (const act of place.inbox.splice(0)) act();
-    const running = place.engine.begin(this.#clock.now());
+    const running = place.engine.begin(this.#events.clock.now());
     if (!running) {
       this.#wakeWhenDue(place);
       return;
     }
     place.isBusy = true;
-    this.#at(running.endUs, () => {
+    this.#events.at(running.endUs, () => {
       const freeUs = running.complete();
-      this.#at(freeUs, () => {
+      this.#events.at(freeUs, () => {
         place.isBusy = false;
         this.#step(place);
       });
@@ -168,7 +153,7 @@ export class VirtualServer {
     const { nextDueUs } = place.engine;
     if (nextDueUs === Number.POSITIVE_INFINITY || nextDueUs === place.alarmUs) return;
     place.alarmUs = nextDueUs;
-    this.#at(nextDueUs, () => {
+    this.#events.at(nextDueUs, () => {
       place.alarmUs = Number.POSITIVE_INFINITY;
       this.#step(place);
     });

@@ -1,17 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { cellularLaneOf } from "../../planner/cellular-lane.ts";
-import {
-  idleMs,
-  noOverheads,
-  type Overheads,
-  overheadsOf,
-  typicalOverheads,
-} from "../../planner/overheads.ts";
+import { idleMs, type Overheads, overheadsOf, typicalOverheads } from "../../planner/overheads.ts";
 import { simulateServer } from "../../planner/simulate-server.ts";
 import { CostCurve } from "../../scheduler/cost-curve.ts";
 import { PublishPace } from "../../scheduler/publish-pace.ts";
 import { fitEngine } from "../../src/bench/engine-costs.ts";
+import { noOverheads } from "./no-overheads.ts";
 
 const lane = {
   kind: "cellular" as const,

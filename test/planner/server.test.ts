@@ -4,7 +4,6 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { summarize } from "../../planner/outcome.ts";
-import { noOverheads } from "../../planner/overheads.ts";
 import { parsePlan } from "../../planner/plan.ts";
 import { planServer } from "../../planner/plan-server.ts";
 import { ProfileTable } from "../../planner/profile.ts";
@@ -15,6 +14,7 @@ import { goalOf } from "../../src/cli/numbers.ts";
 import { planForFunctions, planForServer } from "../../src/cli/plan-result.ts";
 import { outcomeOf } from "../../src/cli/simulated.ts";
 import type { Profile } from "../../src/core/profile.ts";
+import { noOverheads } from "./no-overheads.ts";
 
 const points = (scale: number) =>
   [1, 4, 16].map((rows) => ({ rows, us: scale * (800 + 200 * rows), spreadUs: 1 }));
