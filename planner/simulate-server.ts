@@ -118,11 +118,15 @@ class EngineThread {
   readonly #pace: PublishPace;
   /** What ended and was not told yet. */
   #held: number[] = [];
+  /** What the main thread has written and not sent, and when it will have been copied. */
+  #packet: Mail[] = [];
+  #leavesMs = 0;
+  /** What was sent and the engine has not taken. */
+  #mail: Mail[] = [];
   #isBusy = false;
-  #alarmMs = Number.POSITIVE_INFINITY;
-  /** Since when it sleeps; and when it will have woken up, where it was called. */
+  /** Since when it sleeps. Undefined where it is busy, or was called and is about to wake up. */
   #asleepMs: number | undefined = 0;
-  #awakeMs = 0;
+  #alarmMs = Number.POSITIVE_INFINITY;
 
   constructor(engine: SimulatedEngine, around: Surroundings) {
     this.#engine = engine;
@@ -131,27 +135,41 @@ class EngineThread {
     this.#journal = { ...around.journal, ended: (request) => void this.#held.push(request) };
   }
 
+  /** Requests of one turn of the main thread's event loop leave together: it takes a quarter of the way there and back. */
   submit(request: number, size: number): void {
     const { events, overheads } = this.#around;
     const now = events.clock.now();
     this.active++;
-    if (this.#asleepMs !== undefined) {
-      this.#awakeMs = now + overheads.hopMs / 2 + idleMs(overheads, now - this.#asleepMs);
-      this.#asleepMs = undefined;
+    this.#packet.push({ request, size });
+    const copyMs = size * overheads.sizeMs;
+    if (this.#packet.length > 1) {
+      this.#leavesMs += copyMs;
+      return;
     }
-    const there = Math.max(this.#awakeMs, now + size * overheads.sizeMs);
-    const arrive = () => {
-      this.#engine.arrive(request, size, events.clock.now());
-      this.#advance();
-    };
-    if (there > now) events.at(there, arrive);
-    else arrive();
+    this.#leavesMs = now + overheads.hopMs / 4 + copyMs;
+    events.at(this.#leavesMs, () => this.#send());
+  }
+
+  #send(): void {
+    const { events, overheads } = this.#around;
+    const now = events.clock.now();
+    if (now < this.#leavesMs) {
+      events.at(this.#leavesMs, () => this.#send());
+      return;
+    }
+    this.#mail.push(...this.#packet);
+    this.#packet = [];
+    if (this.#asleepMs === undefined) return;
+    const wakeMs = overheads.hopMs / 4 + idleMs(overheads, now - this.#asleepMs);
+    this.#asleepMs = undefined;
+    events.at(now + wakeMs, () => this.#advance());
   }
 
   #advance(): void {
     if (this.#isBusy) return;
     const { events } = this.#around;
     const now = events.clock.now();
+    for (const { request, size } of this.#mail.splice(0)) this.#engine.arrive(request, size, now);
     const free = this.#engine.step(now, this.#journal);
     if (free !== undefined) {
       this.#asleepMs = undefined;
@@ -198,6 +216,11 @@ class EngineThread {
       then();
     });
   }
+}
+
+interface Mail {
+  readonly request: number;
+  readonly size: number;
 }
 
 function graphEngine(lane: WholeGraphLane, overheads: Overheads): SimulatedEngine {

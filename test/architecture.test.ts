@@ -32,6 +32,7 @@ const arrows: Record<string, readonly string[]> = {
     "src/vad",
     "kernels",
     "models",
+    "planner",
     "scheduler",
   ],
   "src/replay": ["src/core", "scheduler", "planner"],

@@ -17,25 +17,23 @@ import { median } from "../../src/load/statistics.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
 import type { Runtime } from "../../src/runtime/types.ts";
 import { Claims } from "./claims.ts";
-import { othersOnThisMachine } from "./quiet.ts";
+import { SteadyMachine } from "./steady.ts";
 
 /** The simulator against the engine it stands for: the same trace, the profile of this machine, loads below saturation. */
 const HIDDEN = 256;
 const STEPS = [8, 16, 24, 40, 80];
 const SHARES = [2, 3, 3, 2, 1];
 const LOADS = [0.2, 0.5, 0.75];
-const SECONDS = 3;
-const WARM_MS = 500;
+const SECONDS = 2;
+/** Before a round, so that the code of a new engine is compiled. */
+const WARM_SECONDS = 0.7;
 /** Between requests of which there are more than an engine can answer. */
 const BACKLOG_GAP_MS = 0.05;
 const MAX_BATCH = 64;
 const GRAPH_BATCH = 16;
-/** Rounds that count, and how often they are tried. */
+/** Rounds that count, and how many are tried. */
 const ROUNDS = 5;
-const MOST_ROUNDS = 20;
-const MOST_PROFILES = 8;
-/** Cores that others may use in a round that counts: threads of ours wait for a core where they use more. */
-const QUIET_CORES = 0.1;
+const MOST_ROUNDS = 25;
 
 interface Subject {
   readonly name: string;
@@ -46,6 +44,7 @@ interface Subject {
 
 /** Latencies in milliseconds, by request. */
 interface Round {
+  readonly perSecond: number;
   readonly simulated: Float64Array;
   readonly measured: Float64Array;
 }
@@ -55,16 +54,10 @@ const inputs = new Map(
 );
 const claims = new Claims();
 const rows: string[][] = [];
-for (const open of [cellular, wholeGraph]) {
-  const subject = await open();
-  try {
-    await compare(subject);
-  } finally {
-    await subject.runtime.close(0);
-  }
-}
+const machine = new SteadyMachine();
+for (const open of [cellular, wholeGraph]) await compare(open);
 console.log(
-  `\nLSTM of ${HIDDEN}, requests of ${STEPS.join(", ")} steps; ms, medians by request of quiet rounds\n`,
+  `\nLSTM of ${HIDDEN}, requests of ${STEPS.join(", ")} steps; ms, medians by request of steady rounds\n`,
 );
 console.log(
   table([
@@ -74,54 +67,60 @@ console.log(
 );
 claims.end();
 
-async function compare(subject: Subject): Promise<void> {
-  const { name, profile } = subject;
-  console.log(`${name} on ${profile.machine.cpu}: ${JSON.stringify(profile.overheads)}`);
-  const capacity = requestsPerSecond(subject.settings);
-  const found = LOADS.map((): Round[] => []);
-  const others = othersOnThisMachine();
-  let tried = 0;
-  for (; tried < MOST_ROUNDS && found.some((rounds) => rounds.length < ROUNDS); tried++) {
-    for (const [at, load] of LOADS.entries()) {
-      if (found[at]!.length === ROUNDS) continue;
-      others();
-      const round = await roundOf(subject, traceOf(load * capacity));
-      if (others() <= QUIET_CORES) found[at]!.push(round);
+/**
+ * Every round profiles the machine anew, and a load counts where the machine was steady from the profile until its end: what it
+ * can do changes by half from one second to another where it is shared.
+ */
+async function compare(open: () => Promise<Subject>): Promise<void> {
+  const loads = LOADS.map((load) => ({ load, requests: 0, rounds: [] as Round[] }));
+  let name = "";
+  for (let tried = 0; tried < MOST_ROUNDS; tried++) {
+    const left = loads.filter(({ rounds }) => rounds.length < ROUNDS);
+    if (left.length === 0) break;
+    machine.begin();
+    const subject = await open();
+    ({ name } = subject);
+    try {
+      if (!machine.wasSteady()) continue;
+      const capacity = requestsPerSecond(subject.settings);
+      await send(subject, traceOf(WARM_SECONDS * capacity * LOADS[0]!, capacity * LOADS[0]!));
+      // Those of which there are fewest come first: they are the likeliest to be steady.
+      for (const one of left.sort((a, b) => a.rounds.length - b.rounds.length)) {
+        const perSecond = one.load * capacity;
+        one.requests ||= Math.round(SECONDS * perSecond);
+        const round = await roundOf(subject, traceOf(one.requests, perSecond));
+        if (!machine.wasSteady()) break;
+        one.rounds.push(round);
+      }
+    } finally {
+      await subject.runtime.close(0);
+      const counts = loads.map(({ rounds }) => rounds.length).join(", ");
+      console.log(`${name}: ${counts} steady rounds; ${JSON.stringify(subject.profile.overheads)}`);
     }
   }
-  for (const [at, load] of LOADS.entries()) {
-    const rounds = found[at]!;
-    const percent = `${Math.round(load * 100)} %`;
-    console.log(`${name}, ${percent}: ${rounds.length} quiet rounds of ${ROUNDS} wanted`);
-    claims.check(`${name}, ${percent} load, quiet rounds`, rounds.length, { atLeast: 3 });
-    if (rounds.length === 0) continue;
-    for (const [what, share, bound] of [
-      ["p50", 0.5, 0.15],
-      ["p99", 0.99, 0.3],
-    ] as const) {
-      const of = (share: number) => (latencies: Float64Array) => quantile(latencies.toSorted(), share);
-      const simulated = of(share)(undisturbed(rounds.map((round) => round.simulated)));
-      const measured = of(share)(undisturbed(rounds.map((round) => round.measured)));
-      const ratio = simulated / measured;
-      const single = rounds.map((round) => of(share)(round.simulated) / of(share)(round.measured));
-      rows.push([
-        name,
-        percent,
-        (load * capacity).toFixed(0),
-        what,
-        simulated.toFixed(2),
-        measured.toFixed(2),
-        ratio.toFixed(2),
-        single
-          .toSorted((a, b) => a - b)
-          .map((one) => one.toFixed(2))
-          .join(" "),
-      ]);
-      claims.check(`${name}, ${percent} load, ${what}, simulated against measured`, ratio, {
-        atLeast: 1 - bound,
-        atMost: 1 + bound,
-      });
-    }
+  for (const { load, rounds } of loads) judge(name, load, rounds);
+}
+
+function judge(name: string, load: number, rounds: readonly Round[]): void {
+  const percent = `${Math.round(load * 100)} %`;
+  claims.check(`${name}, ${percent} load, steady rounds`, rounds.length, { atLeast: 3 });
+  if (rounds.length === 0) return;
+  for (const [what, share, bound] of [
+    ["p50", 0.5, 0.15],
+    ["p99", 0.99, 0.3],
+  ] as const) {
+    const of = (latencies: Float64Array) => quantile(latencies.toSorted(), share);
+    const simulated = of(undisturbed(rounds.map((round) => round.simulated)));
+    const measured = of(undisturbed(rounds.map((round) => round.measured)));
+    const ratio = simulated / measured;
+    const single = rounds.map((round) => of(round.simulated) / of(round.measured)).sort((a, b) => a - b);
+    const perSecond = median(rounds.map((round) => round.perSecond));
+    const figures = [perSecond.toFixed(0), what, simulated.toFixed(2), measured.toFixed(2), ratio.toFixed(2)];
+    rows.push([name, percent, ...figures, single.map((one) => one.toFixed(2)).join(" ")]);
+    claims.check(`${name}, ${percent} load, ${what}, simulated against measured`, ratio, {
+      atLeast: 1 - bound,
+      atMost: 1 + bound,
+    });
   }
 }
 
@@ -156,26 +155,12 @@ async function wholeGraph(): Promise<Subject> {
   return { name: "whole", profile, runtime, settings: { lane, overheads: overheadsOf(profile) } };
 }
 
-/** Profiled while the machine is quiet, if it ever is: what others use then is in every prediction. */
 async function profiled(definition: Parameters<typeof measureModel>[0], maxRows: number): Promise<Profile> {
   const none = () => {};
-  const others = othersOnThisMachine();
-  for (let tried = 1; ; tried++) {
-    others();
-    const profile = await measureModel(definition, {
-      threads: [1],
-      maxRows,
-      sizes: STEPS,
-      pointMs: 40,
-      began: none,
-      point: none,
-    });
-    const overheads = await measureOverheads(definition, profile, 1);
-    const cores = others();
-    if (cores > QUIET_CORES && tried < MOST_PROFILES) continue;
-    console.log(`profiled ${tried} times; others used ${cores.toFixed(2)} cores the last time`);
-    return overheads ? { ...profile, overheads } : profile;
-  }
+  const options = { threads: [1], maxRows, sizes: STEPS, pointMs: 40, began: none, point: none };
+  const profile = await measureModel(definition, options);
+  const overheads = await measureOverheads(definition, profile, 1);
+  return overheads ? { ...profile, overheads } : profile;
 }
 
 /**
@@ -194,26 +179,26 @@ function requestsPerSecond(settings: ServerSettings): number {
     sizes: drawSizes({ sizes: STEPS, shares: SHARES }, count, 3),
   };
   const { latencyMs } = simulateServer(backlog, settings);
-  return (count * 1000) / latencyMs.reduce((most, ms) => Math.max(most, ms), 0);
+  return (count * 1000) / latencyMs.reduce((last, ms, i) => Math.max(last, backlog.timesMs[i]! + ms), 0);
 }
 
-function traceOf(perSecond: number): Trace {
-  const timesMs = arrivalTimes({ kind: "poisson", perSecond }, SECONDS, 7);
+/** The same requests in the same order, whatever the rate. */
+function traceOf(requests: number, perSecond: number): Trace {
+  const atRate1000 = arrivalTimes({ kind: "poisson", perSecond: 1000 }, requests / 1000, 7);
+  const timesMs = atRate1000.map((ms) => (ms * 1000) / perSecond);
   return { timesMs, sizes: drawSizes({ sizes: STEPS, shares: SHARES }, timesMs.length, 100) };
 }
 
 /** The trace is sent, and simulated with the times at which it was sent in fact: how late a timer is, is no matter of the engine. */
-async function roundOf({ name, runtime, settings }: Subject, due: Trace): Promise<Round> {
-  const { timesMs, latencyMs } = await send(name, runtime, due);
-  const simulated = simulateServer({ timesMs, sizes: due.sizes! }, settings).latencyMs;
-  const from = due.timesMs.findIndex((ms) => ms >= WARM_MS);
-  return { simulated: simulated.slice(from), measured: latencyMs.slice(from) };
+async function roundOf(subject: Subject, due: Trace): Promise<Round> {
+  const { timesMs, latencyMs: measured } = await send(subject, due);
+  const { latencyMs: simulated } = simulateServer({ timesMs, sizes: due.sizes! }, subject.settings);
+  return { perSecond: (due.timesMs.length * 1000) / due.timesMs.at(-1)!, simulated, measured };
 }
 
 /** When each request was sent, and how long its answer took. */
 async function send(
-  name: string,
-  runtime: Runtime,
+  { name, runtime }: Subject,
   { timesMs: due, sizes }: Trace,
 ): Promise<{ readonly timesMs: Float64Array; readonly latencyMs: Float64Array }> {
   const timesMs = new Float64Array(due.length);
@@ -234,10 +219,8 @@ async function send(
         runtime.submit(name, inputs.get(sizes![request]!)!, {}, { done, failed: reject });
       }
       if (next === due.length) return;
-      const wait = start + due[next]! - performance.now();
-      // A timer is a millisecond late at worst; a thread that turned all the time would disturb the engine's.
-      if (wait > 1) setTimeout(pump, wait - 1);
-      else setImmediate(pump);
+      // A timer is late, which the simulation is told; a thread that turned until the time would disturb the engine's and fill memory.
+      setTimeout(pump, start + due[next]! - performance.now());
     };
     pump();
   });

@@ -3,9 +3,10 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import type { Profile, ProfileOverheads } from "../core/profile.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { requestsFor } from "../load/requests.ts";
+import { median } from "../load/statistics.ts";
 import { createRuntime } from "../runtime/create.ts";
-import type { Runtime } from "../runtime/types.ts";
 import { measureEngine, type SizedInputs } from "./engine-costs.ts";
+import { measureLone } from "./lone-requests.ts";
 import { inputShapes } from "./model-service.ts";
 
 /**
@@ -25,76 +26,16 @@ export async function measureOverheads(
     const made = make(number, size);
     return definition.inputs.map(({ name }) => made[name] as Tensor);
   };
-  const sizes = sizesOf(definition);
+  const sizes = sizesOf(definition, profile);
   const costs = await measureEngine(definition, profile, { threads, inputs, sizes });
   const publishUs = await publishing();
   const runtime = await createRuntime({ models: [definition], engines: 1, threads, profiles: [profile] });
   try {
-    const ask = (size: number) => lone(runtime, definition.name, make(size, size));
-    return rounded({ threads, ...costs, publishUs, ...(await measureWay(ask, sizes)) });
+    const way = await measureLone(runtime, definition.name, (size) => make(size, size), sizes);
+    return rounded({ threads, ...costs, publishUs, ...way });
   } finally {
     await runtime.close(0);
   }
-}
-
-/** The whole of a lone request, and what of it was not the engine's, in microseconds. */
-interface Lone {
-  readonly totalUs: number;
-  readonly wayUs: number;
-}
-
-async function measureWay(
-  ask: (size: number) => Promise<Lone>,
-  sizes: readonly number[],
-): Promise<Pick<ProfileOverheads, "hopUs" | "sizeUs" | "idle">> {
-  const [small, middle, large] = [sizes[0]!, sizes[Math.floor(sizes.length / 2)]!, sizes.at(-1)!];
-  const goes = [
-    ...[small, middle, large].map((size) => ({ size, afterMs: 0, seen: [] as Lone[] })),
-    ...IDLE_MS.map((afterMs) => ({ size: middle, afterMs, seen: [] as Lone[] })),
-  ];
-  for (const { size } of goes) for (let i = 0; i < LONE; i++) await ask(size);
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const { size, afterMs, seen } of goes) {
-      for (let i = 0; i < LONE; i++) {
-        if (afterMs > 0) await new Promise((resolve) => setTimeout(resolve, afterMs));
-        seen.push(await ask(size));
-      }
-    }
-  }
-  const [few, busy, many, ...later] = goes.map(({ afterMs, seen }) => ({
-    afterMs,
-    wayUs: undisturbed(seen.map(({ wayUs }) => wayUs)),
-    totalUs: undisturbed(seen.map(({ totalUs }) => totalUs)),
-  }));
-  const sizeUs = large > small ? Math.max(0, (many!.wayUs - few!.wayUs) / (large - small)) : 0;
-  return {
-    hopUs: Math.max(0, few!.wayUs - small * sizeUs),
-    sizeUs,
-    idle: later.map(({ afterMs, totalUs }) => ({ afterMs, us: Math.max(0, totalUs - busy!.totalUs) })),
-  };
-}
-
-/** Below the median, since others on the machine only ever add to it. */
-function undisturbed(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(UNDISTURBED * values.length)]!;
-}
-
-function lone(runtime: Runtime, model: string, inputs: Parameters<Runtime["submit"]>[1]): Promise<Lone> {
-  return new Promise((resolve, reject) => {
-    const from = performance.now();
-    runtime.submit(
-      model,
-      inputs,
-      {},
-      {
-        done: ({ usage }) => {
-          const ms = performance.now() - from;
-          resolve({ totalUs: ms * 1000, wayUs: (ms - usage.queueMs - usage.computeMs) * 1000 });
-        },
-        failed: reject,
-      },
-    );
-  });
 }
 
 /** Microseconds of handing a packet to a thread that sleeps in its event loop. */
@@ -106,7 +47,7 @@ async function publishing(): Promise<number> {
     transferList: [port2 as MessagePort],
   });
   const seen: number[] = [];
-  for (let i = 0; i < 4 * LONE; i++) {
+  for (let i = 0; i < PUBLISHED; i++) {
     await new Promise((resolve) => setTimeout(resolve, 1));
     const packet = new ArrayBuffer(1024);
     const from = performance.now();
@@ -114,12 +55,20 @@ async function publishing(): Promise<number> {
     seen.push((performance.now() - from) * 1000);
   }
   await listener.terminate();
-  return undisturbed(seen);
+  return median(seen);
 }
 
-function sizesOf({ program, maxInputSteps = LARGEST }: ModelDefinition): number[] {
-  const bounds = program.kind === "graph" ? program.buffers.flatMap(({ upTo }) => upTo ?? []) : [];
-  const most = Math.min(maxInputSteps, ...bounds, LARGEST);
+/** A graph is not profiled beyond its largest size, and where it is, it is known best. */
+function sizesOf({ program, maxInputSteps = LARGEST }: ModelDefinition, { cells }: Profile): number[] {
+  if (program.kind === "graph") {
+    const profiled = [...new Set(cells[0]!.settings.flatMap(({ size }) => size ?? []))];
+    const stride = Math.ceil(profiled.length / MOST_SIZES);
+    return profiled
+      .sort((a, b) => b - a)
+      .filter((_, i) => i % stride === 0)
+      .reverse();
+  }
+  const most = Math.min(maxInputSteps, LARGEST);
   const sizes = SIZES.filter((size) => size <= most);
   return sizes.length > 0 ? sizes : [most];
 }
@@ -138,8 +87,5 @@ function rounded(overheads: ProfileOverheads): ProfileOverheads {
 
 const SIZES = [4, 16, 24, 64];
 const LARGEST = 64;
-/** Requests of each kind in a round. */
-const LONE = 40;
-const ROUNDS = 3;
-const UNDISTURBED = 0.4;
-const IDLE_MS = [1, 3, 10];
+const MOST_SIZES = 5;
+const PUBLISHED = 160;

@@ -36,9 +36,17 @@ describe("what a server adds to its kernels", () => {
   });
 
   it("is on the way where threads sleep, and not where the engine is awake", () => {
-    expect(latencies([0], [4], { hopMs: 1, sizeMs: 0.5 })).toEqual([6.5]);
+    expect(latencies([0], [4], { hopMs: 1, sizeMs: 0.5 })).toEqual([7]);
     // The second comes while the first runs: it waits for the next task, and for the way back only.
     expect(latencies([0, 1], [4, 4], { hopMs: 1 })).toEqual([5, 5]);
+  });
+
+  it("is on the way once for requests of one turn, which come together", () => {
+    const task = { hopMs: 1, requestMs: 0.5 };
+    // Half of the way there is the turn, in which the second is copied too; both begin in one task.
+    expect(latencies([0, 0.2], [2, 2], task)).toEqual([4, 3.8]);
+    // The third misses the turn: it waits for the first task to end, and its admission holds up the second.
+    expect(latencies([0, 0.2, 0.3], [2, 2, 1], task)).toEqual([4.5, 4.3, 4.2]);
   });
 
   it("grows with the time that the engine had nothing to do", () => {
