@@ -159,8 +159,7 @@ async function profiled(definition: Parameters<typeof measureModel>[0], maxRows:
   const none = () => {};
   const options = { threads: [1], maxRows, sizes: STEPS, pointMs: 40, began: none, point: none };
   const profile = await measureModel(definition, options);
-  const overheads = await measureOverheads(definition, profile, 1);
-  return overheads ? { ...profile, overheads } : profile;
+  return { ...profile, overheads: await measureOverheads(definition, profile, 1) };
 }
 
 /**

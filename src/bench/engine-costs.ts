@@ -7,7 +7,6 @@ import { CostCurve } from "../../scheduler/cost-curve.ts";
 import { policies } from "../../scheduler/policy.ts";
 import { wallClock } from "../core/clock.ts";
 import type { Profile, ProfileOverheads } from "../core/profile.ts";
-import type { Tensor } from "../core/tensor.ts";
 import { Engine } from "../engine/engine.ts";
 import { GraphLane } from "../engine/graph-lane.ts";
 import { kernelsFor } from "../engine/kernels.ts";
@@ -15,9 +14,7 @@ import { command, writeOptions } from "../engine/messages.ts";
 import { loadModel } from "../engine/model.ts";
 import { PacketWriter } from "../engine/packet.ts";
 import { storedProfiles } from "../engine/stored-profile.ts";
-
-/** The inputs of a request, by input of the model. */
-export type SizedInputs = (number: number, size: number) => readonly Tensor[];
+import type { SizedRequest, SizedRequests } from "./sized-requests.ts";
 
 /** What was done in one go: the engine's time without that of its kernels, and what it was spent on. */
 export interface EngineSample {
@@ -37,9 +34,9 @@ export interface EngineSample {
 export async function measureEngine(
   definition: ModelDefinition,
   profile: Profile,
-  options: { readonly threads: number; readonly inputs: SizedInputs; readonly sizes: readonly number[] },
+  threads: number,
+  { request, sizes, round: told }: SizedRequests,
 ): Promise<Pick<ProfileOverheads, "requestUs" | "taskUs" | "rowUs">> {
-  const { inputs, sizes, threads } = options;
   const { engine, kernelUs } = await engineOf(definition, profile, threads);
   const goes = TOGETHER.flatMap((together) =>
     sizes.map((size) => ({ together, size, rounds: [] as EngineSample[] })),
@@ -47,11 +44,16 @@ export async function measureEngine(
   try {
     let id = 0;
     const until = performance.now() + ENOUGH_MS;
-    for (let round = 0; round < ROUNDS && (round < FEWEST_ROUNDS || performance.now() < until); round++) {
+    for (
+      let round = 0;
+      round < ENGINE_ROUNDS && (round < FEWEST_ROUNDS || performance.now() < until);
+      round++
+    ) {
       // One after the other in every round, so that what disturbs the machine for a while does not disturb one of them alone.
       for (const { together, size, rounds } of goes) {
         const packet = packetOf(
-          Array.from({ length: together }, () => inputs(id, size)),
+          definition,
+          Array.from({ length: together }, () => request(id, size)),
           id,
         );
         id += together;
@@ -74,6 +76,7 @@ export async function measureEngine(
         });
         await new Promise((resolve) => setImmediate(resolve));
       }
+      told();
     }
   } finally {
     await engine.dispose();
@@ -162,31 +165,35 @@ async function engineOf(
   return { engine: new Engine({ models: [model], ...settings }), kernelUs: () => us };
 }
 
-function packetOf(requests: readonly (readonly Tensor[])[], firstId: number): ArrayBuffer {
+function packetOf(
+  { inputs }: ModelDefinition,
+  requests: readonly SizedRequest[],
+  firstId: number,
+): ArrayBuffer {
   const writer = new PacketWriter();
-  requests.forEach((tensors, i) => {
+  for (const [i, { inputs: tensors, maxSteps }] of requests.entries()) {
     writer.int(command.SUBMIT);
     writer.int(firstId + i);
     writer.int(0);
-    writeOptions(writer, WISHES);
-    writer.int(tensors.length);
-    tensors.forEach(({ shape, data }, input) => {
+    writeOptions(writer, { ...WISHES, maxSteps });
+    writer.int(inputs.length);
+    for (const [input, { name }] of inputs.entries()) {
+      const { shape, data } = tensors[name]!;
       writer.int(input);
       writer.tensor(shape, data);
-    });
-  });
+    }
+  }
   return writer.take();
 }
 
 const TOGETHER = [1, 4, 16, 48];
-const ROUNDS = 24;
+export const ENGINE_ROUNDS = 24;
 /** Of models whose calls are long; these hide what else there is, and what interrupts. */
 const FEWEST_ROUNDS = 6;
 const ENOUGH_MS = 5000;
 const WISHES = {
   priority: 5,
   timeoutMs: Number.POSITIVE_INFINITY,
-  maxSteps: 256,
   temperature: 0,
   topK: 0,
   topP: 1,

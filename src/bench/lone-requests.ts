@@ -1,7 +1,8 @@
 import type { ProfileOverheads } from "../core/profile.ts";
 import { Random } from "../core/random.ts";
 import { median } from "../load/statistics.ts";
-import type { Result, Runtime, Values } from "../runtime/types.ts";
+import type { Result, Runtime } from "../runtime/types.ts";
+import type { SizedRequest, SizedRequests } from "./sized-requests.ts";
 
 /** A request that nobody was beside: the whole of it, and what of it was not the engine's. */
 interface Lone {
@@ -17,8 +18,7 @@ interface Lone {
 export async function measureLone(
   runtime: Runtime,
   model: string,
-  make: (size: number) => Values,
-  sizes: readonly number[],
+  { request, sizes, round: told }: SizedRequests,
 ): Promise<Pick<ProfileOverheads, "hopUs" | "sizeUs" | "idle">> {
   const [least, most] = [sizes[0]!, sizes.at(-1)!];
   const goes = [...new Set([least, sizes[Math.floor(sizes.length / 2)]!, most])].map((size) => ({
@@ -33,17 +33,18 @@ export async function measureLone(
   const until = performance.now() + ENOUGH_MS;
   for (let round = -WARM_ROUNDS; round < ROUNDS && (round < 1 || performance.now() < until); round++) {
     for (const { size, atOnce } of goes) {
-      for (let i = -WARM_AT_ONCE; i < AT_ONCE; i++) {
-        const one = await ask(runtime, model, make(size), 0);
-        if (round >= 0 && i >= 0) atOnce.push(one);
+      for (let i = 0; i < WARM_AT_ONCE + AT_ONCE; i++) {
+        const one = await ask(runtime, model, request(i, size), 0);
+        if (round >= 0 && i >= WARM_AT_ONCE) atOnce.push(one);
       }
     }
     for (let i = 0; i < PAUSES_A_ROUND; i++) {
       for (const { size, seen, ms } of shuffled(pauses, random)) {
-        const one = await ask(runtime, model, make(size), ms);
+        const one = await ask(runtime, model, request(i, size), ms);
         if (round >= 0) seen.push(one);
       }
     }
+    told();
   }
   const of = (name: keyof Lone, seen: readonly Lone[]) => median(seen.map((one) => one[name]));
   const wayUs = goes.map(({ atOnce }) => of("wayUs", atOnce));
@@ -61,7 +62,12 @@ export async function measureLone(
   };
 }
 
-async function ask(runtime: Runtime, model: string, inputs: Values, pauseMs: number): Promise<Lone> {
+async function ask(
+  runtime: Runtime,
+  model: string,
+  { inputs, maxSteps }: SizedRequest,
+  pauseMs: number,
+): Promise<Lone> {
   if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs));
   const from = performance.now();
   return new Promise((resolve, failed) => {
@@ -69,7 +75,7 @@ async function ask(runtime: Runtime, model: string, inputs: Values, pauseMs: num
       const totalMs = performance.now() - from;
       resolve({ totalUs: totalMs * 1000, wayUs: (totalMs - queueMs - computeMs) * 1000 });
     };
-    runtime.submit(model, inputs, {}, { done, failed });
+    runtime.submit(model, inputs, { maxSteps }, { done, failed });
   });
 }
 
@@ -81,6 +87,7 @@ function shuffled<T>(all: readonly T[], random: Random): T[] {
 const PAUSES_MS = [0, 1, 2, 4, 8];
 const ROUNDS = 10;
 const WARM_ROUNDS = 2;
+export const LONE_ROUNDS = WARM_ROUNDS + ROUNDS;
 /** After this long, one round that counts is enough. */
 const ENOUGH_MS = 8000;
 /** In a round, after some that make it warm. */

@@ -1,38 +1,56 @@
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import type { ModelDefinition } from "../../models/definition.ts";
+import { Fault } from "../core/faults.ts";
 import type { Profile, ProfileOverheads } from "../core/profile.ts";
-import type { Tensor } from "../core/tensor.ts";
 import { requestsFor } from "../load/requests.ts";
 import { median } from "../load/statistics.ts";
 import { createRuntime } from "../runtime/create.ts";
-import { measureEngine, type SizedInputs } from "./engine-costs.ts";
-import { measureLone } from "./lone-requests.ts";
+import { ENGINE_ROUNDS, measureEngine } from "./engine-costs.ts";
+import { LONE_ROUNDS, measureLone } from "./lone-requests.ts";
 import { inputShapes } from "./model-service.ts";
+import type { SizedRequest } from "./sized-requests.ts";
+
+/** Whether the size of a request is its number of steps, all of one cell. */
+export function hasOneSize({ program: { kind } }: ModelDefinition): boolean {
+  return kind === "chain" || kind === "generate" || kind === "graph";
+}
+
+/** How many rounds measuring takes at most. */
+export const OVERHEAD_ROUNDS = ENGINE_ROUNDS + LONE_ROUNDS;
 
 /**
  * Measures what a server adds to the calls of its kernels, in some seconds: the engine's own work on this thread, then the way to
- * an engine's thread and back. Undefined for programs that are neither chains nor whole graphs: their requests have no one size.
+ * an engine's thread and back; `round` is called for every round of it. A request of a size has as many steps; one that generates
+ * is given half of them. Throws INVALID_REQUEST for a model that `hasOneSize` says no of.
  */
 export async function measureOverheads(
   definition: ModelDefinition,
   profile: Profile,
   threads: number,
-): Promise<ProfileOverheads | undefined> {
-  const { kind } = definition.program;
-  if (kind !== "chain" && kind !== "graph") return undefined;
+  round = () => {},
+): Promise<ProfileOverheads> {
+  if (!hasOneSize(definition)) {
+    const message = `requests to '${definition.name}' have no one size, for its program is '${definition.program.kind}'`;
+    throw new Fault("INVALID_REQUEST", message);
+  }
   const { text: _, ...tensorsOnly } = definition;
   const make = requestsFor(inputShapes(tensorsOnly));
-  const inputs: SizedInputs = (number, size) => {
-    const made = make(number, size);
-    return definition.inputs.map(({ name }) => made[name] as Tensor);
+  const request = (number: number, size: number): SizedRequest => {
+    const given = definition.program.kind === "generate" ? Math.ceil(size / 2) : size;
+    return { inputs: make(number, given) as SizedRequest["inputs"], maxSteps: Math.max(1, size - given) };
   };
   const sizes = sizesOf(definition, profile);
-  const costs = await measureEngine(definition, profile, { threads, inputs, sizes });
+  const options = { request, sizes, round };
+  const costs = await measureEngine(definition, profile, threads, options);
   const publishUs = await publishing();
   const runtime = await createRuntime({ models: [definition], engines: 1, threads, profiles: [profile] });
   try {
-    const way = await measureLone(runtime, definition.name, (size) => make(size, size), sizes);
-    return rounded({ threads, ...costs, publishUs, ...way });
+    return rounded({
+      threads,
+      ...costs,
+      publishUs,
+      ...(await measureLone(runtime, definition.name, options)),
+    });
   } finally {
     await runtime.close(0);
   }

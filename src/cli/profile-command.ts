@@ -1,8 +1,10 @@
 import { writeFile } from "node:fs/promises";
 import { Command, InvalidArgumentError } from "commander";
+import type { ModelDefinition } from "../../models/definition.ts";
 import type { Profile, ProfiledCell, ProfileOverheads } from "../core/profile.ts";
 import { integerList } from "./integers.ts";
 import { modelPath } from "./paths.ts";
+import type { Progress } from "./progress.ts";
 import { table } from "./table.ts";
 
 interface ProfileOptions {
@@ -44,23 +46,10 @@ export function profileCommand(): Command {
 async function profile(model: string, options: ProfileOptions): Promise<void> {
   // Loaded here, since the other commands need none of it and should not wait.
   const { modelDefinition } = await import("../runtime/create.ts");
-  const { measureModel } = await import("../engine/measure-model.ts");
   const { progressOn } = await import("./progress.ts");
   const definition = await modelDefinition(modelPath(model));
   const progress = await progressOn(process.stderr);
-  const { threads, maxBatch: maxRows, pointMs, size } = options;
-  const cells = await measureModel(definition, {
-    threads,
-    maxRows,
-    pointMs,
-    ...(size ? { sizes: [...new Set(size)].sort((a, b) => a - b) } : {}),
-    began: (cell, count, points) =>
-      progress.part(`measuring cell '${cell}' with ${count} thread${count > 1 ? "s" : ""}`, points),
-    point: () => progress.step(),
-  }).finally(() => progress.stop());
-  const { measureOverheads } = await import("../bench/overheads.ts");
-  const overheads = await measureOverheads(definition, cells, threads[0]!);
-  const measured = overheads ? { ...cells, overheads } : cells;
+  const measured = await measure(definition, options, progress).finally(() => progress.stop());
   const file = options.out ?? `${definition.name}.profile.json`;
   await writeFile(file, `${JSON.stringify(measured)}\n`);
   if (options.plot !== undefined) await writePlots(options.plot, measured);
@@ -68,6 +57,28 @@ async function profile(model: string, options: ProfileOptions): Promise<void> {
   process.stdout.write(
     `\nWrote ${file}. Serve with it: cellbatch serve --model ${model} --profile ${file}\n`,
   );
+}
+
+async function measure(
+  definition: ModelDefinition,
+  { threads, maxBatch: maxRows, pointMs, size }: ProfileOptions,
+  progress: Progress,
+): Promise<Profile> {
+  const { measureModel } = await import("../engine/measure-model.ts");
+  const { hasOneSize, measureOverheads, OVERHEAD_ROUNDS } = await import("../bench/overheads.ts");
+  const measured = await measureModel(definition, {
+    threads,
+    maxRows,
+    pointMs,
+    ...(size ? { sizes: [...new Set(size)].sort((a, b) => a - b) } : {}),
+    began: (cell, count, points) =>
+      progress.part(`measuring cell '${cell}' with ${count} thread${count > 1 ? "s" : ""}`, points),
+    point: () => progress.step(),
+  });
+  if (!hasOneSize(definition)) return measured;
+  progress.part("measuring what a server adds", OVERHEAD_ROUNDS);
+  const overheads = await measureOverheads(definition, measured, threads[0]!, () => progress.step());
+  return { ...measured, overheads };
 }
 
 /** A page, or an SVG for each cell: `name.svg` where there is one, `name-CELL.svg` where there are several. */

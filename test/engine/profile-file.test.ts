@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it, onTestFinished } from "vitest";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { cellsDigest } from "../../models/digest.ts";
-import { measureOverheads } from "../../src/bench/overheads.ts";
+import { hasOneSize, measureOverheads, OVERHEAD_ROUNDS } from "../../src/bench/overheads.ts";
 import { wholeSequenceModel } from "../../src/bench/whole-sequence.ts";
 import type { Fault } from "../../src/core/faults.ts";
 import { type Profile, type ProfileSetting, parseProfile } from "../../src/core/profile.ts";
@@ -10,7 +10,7 @@ import { float32, int32 } from "../../src/core/tensor.ts";
 import { thisMachine } from "../../src/engine/machine.ts";
 import { measureModel } from "../../src/engine/measure-model.ts";
 import { createRuntime, type RuntimeSettings } from "../../src/runtime/create.ts";
-import { chainModel, lstmCell } from "../fixtures/models.ts";
+import { chainModel, lstmCell, treeModel, writerModel } from "../fixtures/models.ts";
 
 const graphModel = (): ModelDefinition =>
   wholeSequenceModel("whole", lstmCell("cell", { hidden: 8, input: 4, symbols: 5 }), {
@@ -114,15 +114,27 @@ describe("a measured profile", () => {
 
 describe("what a server adds, measured", () => {
   it.each([
-    ["cells", chainModel()],
+    ["a chain", chainModel()],
+    ["a generator", writerModel()],
     ["a whole graph", graphModel()],
   ])("of %s passes the file's schema", async (_, definition) => {
     const { profile } = await measured(definition);
-    const found = await measureOverheads(definition, profile, 1);
+    let rounds = 0;
+    const found = await measureOverheads(definition, profile, 1, () => rounds++);
+    expect(rounds).toBeGreaterThan(0);
+    expect(rounds).toBeLessThanOrEqual(OVERHEAD_ROUNDS);
     const read = parseProfile(JSON.stringify({ ...profile, overheads: found }), "file");
     expect(read.overheads).toEqual(found);
-    expect(found!.hopUs + found!.sizeUs).toBeGreaterThan(0);
-    expect(found!.idle.map(({ afterMs }) => afterMs)).toEqual([0, 1, 2, 4, 8]);
+    expect(found.hopUs + found.sizeUs).toBeGreaterThan(0);
+    expect(found.idle.map(({ afterMs }) => afterMs)).toEqual([0, 1, 2, 4, 8]);
+  });
+
+  it("is nothing that trees have, whose requests have no one size", async () => {
+    const tree = treeModel("with a head");
+    expect(hasOneSize(tree)).toBe(false);
+    await expect(measureOverheads(tree, profileOf(tree, []), 1)).rejects.toThrow(
+      `requests to '${tree.name}' have no one size, for its program is 'tree'`,
+    );
   });
 });
 
