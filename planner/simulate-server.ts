@@ -161,8 +161,13 @@ class EngineThread {
     this.#packet = [];
     if (this.#asleepMs === undefined) return;
     const wakeMs = overheads.hopMs / 4 + idleMs(overheads, now - this.#asleepMs);
-    this.#asleepMs = undefined;
+    this.#wake(now + wakeMs);
     events.at(now + wakeMs, () => this.#advance());
+  }
+
+  #wake(atMs: number): void {
+    if (this.#asleepMs !== undefined) this.#pace.slept(this.#asleepMs, atMs);
+    this.#asleepMs = undefined;
   }
 
   #advance(): void {
@@ -172,7 +177,7 @@ class EngineThread {
     for (const { request, size } of this.#mail.splice(0)) this.#engine.arrive(request, size, now);
     const free = this.#engine.step(now, this.#journal);
     if (free !== undefined) {
-      this.#asleepMs = undefined;
+      this.#wake(now);
       this.#work(free, () => {
         if (this.#held.length > 0 && this.#pace.isDue(free)) this.#publish();
         else this.#advance();

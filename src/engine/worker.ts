@@ -63,8 +63,9 @@ async function main({ sources, config, port, shared: memory }: WorkerData): Prom
     }
     if (pieces.isBusy) await pieces.turn(!ran);
     else if (!ran) {
-      const wait = Math.min(LONGEST_WAIT_MS, engine.nextWakeMs - performance.now());
-      if (wait > 0) Atomics.wait(bell, 0, heard, wait);
+      const from = performance.now();
+      const wait = Math.min(LONGEST_WAIT_MS, engine.nextWakeMs - from);
+      if (wait > 0 && Atomics.wait(bell, 0, heard, wait) !== "not-equal") pace.slept(from, performance.now());
     }
   }
 }

@@ -115,6 +115,32 @@ describe("the pace of publishing", () => {
     slow.published(10, 60, false);
     expect([slow.isDue(61.59), slow.isDue(61.61)]).toEqual([false, true]);
   });
+
+  it("spends two fifths of the time that the engine would sleep, as it slept of late", () => {
+    const dueAfter = (asleepShare: number, busyMs: number) => {
+      const pace = new PublishPace(0.02);
+      for (let ms = 0; ms < 1000; ms++) pace.slept(ms + 1 - asleepShare, ms + 1);
+      const nowMs = 1000 + busyMs;
+      pace.published(nowMs - 0.02, nowMs, false);
+      let laterMs = 0;
+      while (!pace.isDue(nowMs + laterMs)) laterMs += 0.001;
+      return laterMs;
+    };
+    // It sleeps at the end of each millisecond, which counts a little more than its middle.
+    expect(dueAfter(0.5, 0)).toBeCloseTo(0.02 / (0.4 * 0.503), 2);
+    expect(dueAfter(0.25, 0)).toBeCloseTo(0.02 / (0.4 * 0.252), 2);
+    // What it slept is forgotten in some 40 ms of work, and a 40th is left.
+    expect(dueAfter(0.5, 40)).toBeCloseTo(0.02 / (0.4 * 0.503 * Math.exp(-1)), 2);
+    expect(dueAfter(0.5, 400)).toBeCloseTo(0.8, 2);
+    expect(dueAfter(0, 0)).toBeCloseTo(0.8, 2);
+  });
+
+  it("does not spend spare time while requests wait for room in a task", () => {
+    const pace = new PublishPace(0.02);
+    pace.slept(0, 100);
+    pace.published(100, 100.02, true);
+    expect([pace.isDue(103.21), pace.isDue(103.23)]).toEqual([false, true]);
+  });
 });
 
 describe("the costs of an engine", () => {
