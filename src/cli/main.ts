@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { type PolicyName, policies } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
+import { RECORDING_BYTES } from "../core/recording.ts";
 import { benchCommand } from "./bench-command.ts";
 import { endWithOutput } from "./closed-output.ts";
 import { gatewayCommand } from "./gateway-command.ts";
@@ -109,6 +110,12 @@ addRepositoryOptions(program.command("serve"))
   .option(
     "--record <file>",
     "add when requests come, how large they are and every batch to a recording, for 'cellbatch replay' and 'cellbatch plan'; no user data",
+  )
+  .option(
+    "--record-limit <bytes>",
+    "how large the recording may become, with what is there",
+    integer(1, Number.MAX_SAFE_INTEGER),
+    RECORDING_BYTES,
   )
   .option(
     "--log-inputs",

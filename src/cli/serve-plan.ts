@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { createWriteStream } from "node:fs";
+import { createWriteStream, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { type Plan, parsePlan } from "../../planner/plan.ts";
 import { Adapter, type Decision } from "../adapt/adapter.ts";
@@ -7,6 +7,7 @@ import { planInThread } from "../adapt/plan-thread.ts";
 import { wallClock } from "../core/clock.ts";
 import { Fault } from "../core/faults.ts";
 import { parseProfile } from "../core/profile.ts";
+import { tooLarge } from "../core/recording.ts";
 import type { BufferChange, Runtime } from "../runtime/types.ts";
 
 /** Reads the plan of a server. Throws INVALID_REQUEST where it is one for functions. */
@@ -89,30 +90,43 @@ export async function adapterFor(
   });
 }
 
+export interface RecorderSettings {
+  readonly path: string;
+  /** Bytes that the file may have, with what others write to it. */
+  readonly limit: number;
+  /** Called once where the file would be larger; nothing is recorded from then on. */
+  readonly full: (message: string) => void;
+}
+
 /** Writes when each request came, and how large it was, to the end of a file. */
 export class Recorder {
+  readonly #settings: RecorderSettings;
   readonly #file: ReturnType<typeof createWriteStream>;
+  #isFull = false;
   readonly #failed: Promise<never>;
   /** Lines that are not written yet: a write for each would cost more than the request's own bookkeeping. */
   #lines = "";
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(file: ReturnType<typeof createWriteStream>) {
+  private constructor(settings: RecorderSettings, file: ReturnType<typeof createWriteStream>) {
+    this.#settings = settings;
     this.#file = file;
     this.#failed = once(file, "error").then(([error]) => Promise.reject(error));
     this.#failed.catch(() => {});
   }
 
-  static async open(path: string): Promise<Recorder> {
+  static async open(settings: RecorderSettings): Promise<Recorder> {
+    const { path } = settings;
     const file = createWriteStream(path, { flags: "a" });
     await once(file, "open").catch((cause: Error) => {
       throw new Fault("INVALID_REQUEST", `trace ${path} cannot be written: ${cause.message}`, { cause });
     });
-    return new Recorder(file);
+    return new Recorder(settings, file);
   }
 
   /** Times are of the machine's clock, so that a trace goes on where a server was started again. */
   arrived(size: number): void {
+    if (this.#isFull) return;
     this.#lines += `${(performance.timeOrigin + performance.now()).toFixed(3)},${size}\n`;
     this.#timer ??= setTimeout(() => this.#flush(), LONGEST_GATHERING_MS);
   }
@@ -126,8 +140,15 @@ export class Recorder {
 
   #flush(): void {
     this.#timer = undefined;
-    this.#file.write(this.#lines);
+    const lines = this.#lines;
     this.#lines = "";
+    const { path, limit, full } = this.#settings;
+    if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) + lines.length > limit) {
+      this.#isFull = true;
+      full(tooLarge(path, limit));
+    } else {
+      this.#file.write(lines);
+    }
   }
 }
 

@@ -37,6 +37,7 @@ export interface ServeOptions extends RepositoryOptions, AccessOptions {
   readonly plan?: string;
   readonly adapt: boolean;
   readonly record?: string;
+  readonly recordLimit: number;
   readonly logInputs: boolean;
 }
 
@@ -49,7 +50,7 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
   const started = performance.now();
   const access = await readAccess(options);
   const { paths, missing } = options.models === undefined ? modelPaths(options.model) : NO_PATHS;
-  const { memoryLimit } = options;
+  const { memoryLimit, recordLimit } = options;
   if (options.adapt && options.plan === undefined)
     throw new Fault(
       "INVALID_REQUEST",
@@ -71,7 +72,7 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
     ...(provider === undefined ? {} : { providers: provider }),
     ...(kernel === undefined ? {} : { kernel }),
     ...(maxBatch === undefined ? {} : { maxBatch }),
-    ...(options.record === undefined ? {} : { record: options.record }),
+    ...(options.record === undefined ? {} : { record: options.record, recordLimit }),
   });
   const decisions: Decision[] = [];
   const decided = (decision: Decision) => {
@@ -89,7 +90,9 @@ export async function serve(options: ServeOptions, version: string): Promise<voi
       closing.push(adapter);
     }
     if (options.record !== undefined) {
-      const recorder = await Recorder.open(options.record);
+      const full = (message: string) =>
+        log.warn({ file: options.record }, `requests are recorded no more: ${message}`);
+      const recorder = await Recorder.open({ path: options.record, limit: recordLimit, full });
       observers.push((_, size) => recorder.arrived(size));
       closing.push(recorder);
     }

@@ -30,6 +30,14 @@
 export const RECORDING = "cellbatch-recording 1";
 export const TORN = "~";
 
+/** What a recording may have where nobody says: one to ten million requests. */
+export const RECORDING_BYTES = 2 ** 30;
+
+/** Why nothing more is recorded. */
+export function tooLarge(path: string, limit: number): string {
+  return `${path} would be larger than its limit of ${limit} bytes`;
+}
+
 export const letterOf = {
   life: "e",
   time: "t",

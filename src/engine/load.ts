@@ -34,8 +34,8 @@ export interface EngineConfig {
   readonly kernel?: string | KernelFactory;
   /** By name of the model: what its cells cost here. @default they are measured */
   readonly profiles?: Readonly<Record<string, Profile>>;
-  /** File to whose end decisions are written; see src/core/recording.ts. @default they are not written */
-  readonly record?: string;
+  /** File to whose end decisions are written, and bytes that it may have; see src/core/recording.ts. @default they are not written */
+  readonly record?: { readonly path: string; readonly limit: number };
 }
 
 /** A model to load, and the number by which requests will name it. */
@@ -122,11 +122,10 @@ export async function loadEngine(
   return { engine, loaded, load };
 }
 
-function logTo(path: string, policy: PolicyName): DecisionLog {
+function logTo(record: { readonly path: string; readonly limit: number }, policy: PolicyName): DecisionLog {
   // An engine's thread never comes to the turn of its event loop in which a warning would be written.
-  const failed = ({ message }: Error) =>
-    writeSync(2, `cellbatch: an engine records no more: ${path} cannot be written: ${message}\n`);
-  const file = new RecordingFile({ path, life: threadId, failed });
+  const failed = ({ message }: Error) => writeSync(2, `cellbatch: an engine records no more: ${message}\n`);
+  const file = new RecordingFile({ ...record, life: threadId, failed });
   return new DecisionLog(file, wallClock, { policy, epochMs: performance.timeOrigin });
 }
 

@@ -1,10 +1,14 @@
-import { closeSync, openSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, writeSync } from "node:fs";
+
+import { tooLarge } from "../core/recording.ts";
 
 export interface RecordingFileSettings {
   readonly path: string;
   /** Names the pieces of one writer among those of others. */
   readonly life: number;
-  /** Called once where the file cannot be written any more; nothing is recorded from then on. */
+  /** Bytes that the file may have, with what others write to it. @default no limit */
+  readonly limit?: number;
+  /** Called once where the file cannot be written any more, or would be too large; nothing is recorded from then on. */
   readonly failed: (error: Error) => void;
 }
 
@@ -73,12 +77,18 @@ export class RecordingFile {
     const end = this.#length;
     this.#length = 0;
     if (this.#file === undefined) return;
+    const { path, limit = Number.POSITIVE_INFINITY } = this.#settings;
     try {
-      for (let at = 0; at < end; ) at += writeSync(this.#file, this.#bytes, at, end - at);
+      if (fstatSync(this.#file).size + end > limit) this.#fail(tooLarge(path, limit));
+      else for (let at = 0; at < end; ) at += writeSync(this.#file, this.#bytes, at, end - at);
     } catch (error) {
-      this.close();
-      this.#settings.failed(error as Error);
+      this.#fail(`${path} cannot be written: ${(error as Error).message}`);
     }
+  }
+
+  #fail(message: string): void {
+    this.close();
+    this.#settings.failed(new Error(message));
   }
 
   close(): void {

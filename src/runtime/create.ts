@@ -7,6 +7,7 @@ import { readModel } from "../../models/read-model.ts";
 import type { PolicyName } from "../../scheduler/policy.ts";
 import { Fault } from "../core/faults.ts";
 import { type Profile, parseProfile } from "../core/profile.ts";
+import { RECORDING_BYTES } from "../core/recording.ts";
 import { definitionOf, type EngineConfig, type ModelSource } from "../engine/load.ts";
 import type { OpenLink } from "./engines.ts";
 import { openInline, openThread } from "./link.ts";
@@ -75,6 +76,8 @@ export interface RuntimeSettings {
    * @default nothing is recorded
    */
   readonly record?: string;
+  /** Bytes that the file may have; an engine that would make it larger says so on stderr and records no more. @default 1 GiB */
+  readonly recordLimit?: number;
 }
 
 /** Loads models, measures their cells and starts engines. Throws a `Fault` that names the model that cannot be loaded. */
@@ -89,7 +92,7 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
       throw new Fault("INVALID_REQUEST", `'${name}' is ${value}, it must be an integer of 1 or more`);
     }
   }
-  const { kernel, record } = settings;
+  const { kernel, record, recordLimit = RECORDING_BYTES } = settings;
   if (typeof kernel === "function" && !inline) {
     throw new Fault(
       "INVALID_REQUEST",
@@ -117,7 +120,7 @@ export async function createRuntime(settings: RuntimeSettings): Promise<Runtime>
     ...(maxBatch === undefined ? {} : { maxBatch }),
     ...(settings.numbers === undefined ? {} : { numbers: settings.numbers }),
     ...(providers === undefined ? {} : { providers }),
-    ...(record === undefined ? {} : { record }),
+    ...(record === undefined ? {} : { record: { path: record, limit: recordLimit } }),
     ...(kernel === undefined
       ? {}
       : { kernel: typeof kernel === "string" && kernel !== "onnx" ? moduleUrl(kernel) : kernel }),

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { appendFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -34,8 +34,9 @@ async function recording(
   file: string,
   models: readonly string[],
   engines: number,
-): Promise<{ port: number; end: (signal: NodeJS.Signals) => Promise<void> }> {
-  const options = ["--port", "0", "--engines", `${engines}`, "--record", file];
+  ...more: readonly string[]
+): Promise<{ port: number; said: () => string; end: (signal: NodeJS.Signals) => Promise<void> }> {
+  const options = ["--port", "0", "--engines", `${engines}`, "--record", file, ...more];
   const started = spawn(process.execPath, [
     main,
     "serve",
@@ -60,7 +61,7 @@ async function recording(
     started.kill(signal);
     return ended;
   };
-  return { port, end };
+  return { port, said: () => text, end };
 }
 
 const WORDS = ["zymurgy", "batching", "recurrent", "a"];
@@ -167,6 +168,36 @@ describe("a server that records", () => {
       code: 1,
       stdout: expect.stringContaining(`line ${at + 1} differs: `),
     });
+  });
+
+  it("records no more at its limit, says so, goes on serving, and what is there is replayed", async () => {
+    const file = join(folder, "limited");
+    const limit = 30_000;
+    const { port, said, end } = await recording(file, [zoo("g2p")], 1, "--record-limit", `${limit}`);
+    const client = await TestClient.open(port);
+    const answered = async (id: string) => {
+      client.send({ type: "infer", id, model: "g2p", inputs: { text: "zymurgy" } });
+      await client.next({ type: "done", id });
+    };
+    const full = ["an engine records no more", "requests are recorded no more"];
+    await expect
+      .poll(
+        async () => {
+          for (let i = 0; i < 50; i++) await answered(`${performance.now()}`);
+          return full.every((what) =>
+            said().includes(`${what}: ${file} would be larger than its limit of ${limit} bytes`),
+          );
+        },
+        { timeout: 20_000 },
+      )
+      .toBe(true);
+    await answered("after");
+    client.close();
+    await end("SIGTERM");
+    const { size } = await stat(file);
+    expect(size).toBeGreaterThan(limit / 10);
+    expect(size).toBeLessThanOrEqual(limit);
+    expect((await run("replay", file)).stdout).toContain("every one as recorded");
   });
 
   it("refuses a file that is no recording, and leaves it as it is", async () => {

@@ -59,6 +59,25 @@ describe("the end of a recording", () => {
     expect(readFileSync(join(folder, "recording"), "utf8")).toBe("@3 0\na 7\n@4 0\na 7\n@3 1\na 7\n");
   });
 
+  it("takes no more than its limit allows with what others wrote, and says so once", () => {
+    const path = join(newFolder(), "recording");
+    const faults: string[] = [];
+    const limit = 26;
+    const files = [1, 2].map(
+      (life) => new RecordingFile({ path, life, limit, failed: ({ message }) => faults.push(message) }),
+    );
+    for (let times = 0; times < 3; times++) {
+      for (const file of files) {
+        file.begin(LETTER);
+        file.int(7);
+        file.end();
+        file.flush();
+      }
+    }
+    expect(readFileSync(path, "utf8")).toBe("@1 0\na 7\n@2 0\na 7\n");
+    expect(faults).toEqual(Array(2).fill(`${path} would be larger than its limit of 26 bytes`));
+  });
+
   it.skipIf(!existsSync("/dev/full"))("says once that the disk is full, and takes no more", () => {
     const faults: string[] = [];
     const file = new RecordingFile({
