@@ -40,8 +40,8 @@ export class PublishPace {
   }
 }
 
-/** Of the time that the engine would sleep, what goes to telling: most of what sooner answers can gain, at little for those in a task. */
-const SPARE_SHARE = 0.4;
+/** Of the time that the engine would sleep, what goes to telling: most of what sooner answers can gain; others may want the core. */
+const SPARE_SHARE = 0.2;
 /** Of the time of an engine that never sleeps. */
 const LEAST_SHARE = 1 / 40;
 /** The same while requests wait for room in a task: then latency is in the queue, and throughput is what counts. */

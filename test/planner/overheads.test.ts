@@ -116,7 +116,7 @@ describe("the pace of publishing", () => {
     expect([slow.isDue(61.59), slow.isDue(61.61)]).toEqual([false, true]);
   });
 
-  it("spends two fifths of the time that the engine would sleep, as it slept of late", () => {
+  it("spends a fifth of the time that the engine would sleep, as it slept of late", () => {
     const dueAfter = (asleepShare: number, busyMs: number) => {
       const pace = new PublishPace(0.02);
       for (let ms = 0; ms < 1000; ms++) pace.slept(ms + 1 - asleepShare, ms + 1);
@@ -127,10 +127,10 @@ describe("the pace of publishing", () => {
       return laterMs;
     };
     // It sleeps at the end of each millisecond, which counts a little more than its middle.
-    expect(dueAfter(0.5, 0)).toBeCloseTo(0.02 / (0.4 * 0.503), 2);
-    expect(dueAfter(0.25, 0)).toBeCloseTo(0.02 / (0.4 * 0.252), 2);
+    expect(dueAfter(0.5, 0)).toBeCloseTo(0.02 / (0.2 * 0.503), 2);
+    expect(dueAfter(0.25, 0)).toBeCloseTo(0.02 / (0.2 * 0.252), 2);
     // What it slept is forgotten in some 40 ms of work, and a 40th is left.
-    expect(dueAfter(0.5, 40)).toBeCloseTo(0.02 / (0.4 * 0.503 * Math.exp(-1)), 2);
+    expect(dueAfter(0.5, 40)).toBeCloseTo(0.02 / (0.2 * 0.503 * Math.exp(-1)), 2);
     expect(dueAfter(0.5, 400)).toBeCloseTo(0.8, 2);
     expect(dueAfter(0, 0)).toBeCloseTo(0.8, 2);
   });
