@@ -122,7 +122,7 @@ export async function loadEngine(
   return { engine, loaded, load };
 }
 
-function logTo(record: { readonly path: string; readonly limit: number }, policy: PolicyName): DecisionLog {
+function logTo(record: NonNullable<EngineConfig["record"]>, policy: PolicyName): DecisionLog {
   // An engine's thread never comes to the turn of its event loop in which a warning would be written.
   const failed = ({ message }: Error) => writeSync(2, `cellbatch: an engine records no more: ${message}\n`);
   const file = new RecordingFile({ ...record, life: threadId, failed });

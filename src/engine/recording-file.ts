@@ -1,5 +1,4 @@
 import { closeSync, fstatSync, openSync, writeSync } from "node:fs";
-
 import { tooLarge } from "../core/recording.ts";
 
 export interface RecordingFileSettings {

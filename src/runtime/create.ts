@@ -83,16 +83,22 @@ export interface RuntimeSettings {
 /** Loads models, measures their cells and starts engines. Throws a `Fault` that names the model that cannot be loaded. */
 export async function createRuntime(settings: RuntimeSettings): Promise<Runtime> {
   const { inline = false, threads = 1, maxBatch, policy = "cellular", maxActive = 10_000 } = settings;
-  const { memoryLimit = Number.POSITIVE_INFINITY } = settings;
+  const { memoryLimit = Number.POSITIVE_INFINITY, recordLimit = RECORDING_BYTES } = settings;
   const { device = "cpu", providers } = settings;
   const usesWebGpu = providers?.includes("webgpu") === true;
   const engines = inline ? 1 : (settings.engines ?? (usesWebGpu ? 1 : availableParallelism()));
-  for (const [name, value] of Object.entries({ engines, threads, maxActive, maxBatch: maxBatch ?? 1 })) {
+  for (const [name, value] of Object.entries({
+    engines,
+    threads,
+    maxActive,
+    maxBatch: maxBatch ?? 1,
+    recordLimit,
+  })) {
     if (!Number.isInteger(value) || value < 1) {
       throw new Fault("INVALID_REQUEST", `'${name}' is ${value}, it must be an integer of 1 or more`);
     }
   }
-  const { kernel, record, recordLimit = RECORDING_BYTES } = settings;
+  const { kernel, record } = settings;
   if (typeof kernel === "function" && !inline) {
     throw new Fault(
       "INVALID_REQUEST",

@@ -233,3 +233,16 @@ async function outputsOf(from: Runtime, pieces: [number, number][]): Promise<num
   for await (const { outputs } of session) given.push([...((outputs.h as Tensor).data as Float32Array)]);
   return given;
 }
+
+describe("a runtime's settings", () => {
+  it.each(["engines", "threads", "maxActive", "maxBatch", "recordLimit"] as const)(
+    "are refused where '%s' is no integer of 1 or more",
+    async (name) => {
+      for (const value of [0, -1, 1.5, Number.NaN])
+        await expect(createRuntime({ models: [chainModel()], [name]: value })).rejects.toMatchObject({
+          code: "INVALID_REQUEST",
+          message: `'${name}' is ${value}, it must be an integer of 1 or more`,
+        });
+    },
+  );
+});
